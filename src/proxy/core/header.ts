@@ -1,0 +1,168 @@
+/**
+ * A header name, interned: each spelling is looked up once and then compared by identity.
+ *
+ * `canonical` is the lower-case spelling's object; compare known names with `name.canonical === H.host`. Names beyond
+ * the interning bound are their own canonical, so compare names that are not in {@link H} by `.lower`.
+ */
+export class HeaderName {
+  /** As the sender spelled it. */
+  readonly spelled: string;
+  readonly lower: string;
+  readonly canonical: HeaderName;
+  /** Connection-specific (RFC 9110 §7.6.1): never forwarded to the next hop, an error in HTTP/2 (RFC 9113 §8.2.2). */
+  readonly hopByHop: boolean;
+  /** Position of the name in the HPACK static table (RFC 7541 appendix A), 0 if it is not there. Set by `hpack/`. */
+  staticIndex = 0;
+
+  constructor(spelled: string, lower: string, canonical: HeaderName | undefined, hopByHop: boolean) {
+    this.spelled = spelled;
+    this.lower = lower;
+    this.canonical = canonical ?? this;
+    this.hopByHop = canonical?.hopByHop ?? hopByHop;
+  }
+}
+
+// RFC 9110 §5.6.2: token.
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+// A stranger chooses names freely: past this many spellings, names are still valid but no longer remembered.
+const MAX_INTERNED = 4096;
+// Longer names are not worth remembering; real ones are below 64 bytes.
+const MAX_INTERNED_LENGTH = 64;
+
+const interned = new Map<string, HeaderName>();
+
+/**
+ * Finds or makes the name for a spelling.
+ * @returns undefined if `spelled` is not an RFC 9110 token.
+ */
+export function headerName(spelled: string): HeaderName | undefined {
+  return interned.get(spelled) ?? internNew(spelled);
+}
+
+function internNew(spelled: string): HeaderName | undefined {
+  if (!TOKEN.test(spelled)) return undefined;
+  const lower = spelled.toLowerCase();
+  const canonical = lower === spelled ? undefined : (interned.get(lower) ?? internNew(lower));
+  const name = new HeaderName(spelled, lower, canonical, HOP_BY_HOP.has(lower));
+  if (interned.size < MAX_INTERNED && spelled.length <= MAX_INTERNED_LENGTH) interned.set(spelled, name);
+  return name;
+}
+
+function known(lower: string): HeaderName {
+  const name = headerName(lower);
+  if (name === undefined) throw new Error(`not a header name: ${lower}`);
+  return name;
+}
+
+/** The names this proxy acts on. Interned first, so that `canonical` of any spelling is one of these objects. */
+export const H = {
+  accept: known("accept"),
+  authority: known("authority"),
+  connection: known("connection"),
+  contentLength: known("content-length"),
+  contentType: known("content-type"),
+  date: known("date"),
+  expect: known("expect"),
+  forwarded: known("forwarded"),
+  grpcMessage: known("grpc-message"),
+  grpcStatus: known("grpc-status"),
+  host: known("host"),
+  http2Settings: known("http2-settings"),
+  keepAlive: known("keep-alive"),
+  l5dClientId: known("l5d-client-id"),
+  l5dDstCanonical: known("l5d-dst-canonical"),
+  l5dOrigProto: known("l5d-orig-proto"),
+  l5dProxyConnection: known("l5d-proxy-connection"),
+  l5dProxyError: known("l5d-proxy-error"),
+  l5dRequireId: known("l5d-require-id"),
+  location: known("location"),
+  proxyConnection: known("proxy-connection"),
+  retryAfter: known("retry-after"),
+  server: known("server"),
+  te: known("te"),
+  trailer: known("trailer"),
+  transferEncoding: known("transfer-encoding"),
+  upgrade: known("upgrade"),
+} as const;
+
+/** An ordered list of fields. Duplicates and spelling survive; values are latin1 text, one char per byte. */
+export class HeaderList {
+  readonly names: HeaderName[] = [];
+  readonly values: string[] = [];
+
+  get length(): number {
+    return this.names.length;
+  }
+
+  add(name: HeaderName, value: string): void {
+    this.names.push(name);
+    this.values.push(value);
+  }
+
+  /** The first value of a name in {@link H}. */
+  get(canonical: HeaderName): string | undefined {
+    const { names } = this;
+    for (let i = 0; i < names.length; i++) if (names[i]?.canonical === canonical) return this.values[i];
+    return undefined;
+  }
+
+  /** The first value of any name, given in lower case. */
+  getByLower(lower: string): string | undefined {
+    const { names } = this;
+    for (let i = 0; i < names.length; i++) if (names[i]?.lower === lower) return this.values[i];
+    return undefined;
+  }
+
+  has(canonical: HeaderName): boolean {
+    return this.get(canonical) !== undefined;
+  }
+
+  /** Replaces the first value and drops the others; appends if there was none. */
+  set(name: HeaderName, value: string): void {
+    const lower = name.lower;
+    for (let i = 0; i < this.names.length; i++) {
+      if (this.names[i]?.lower !== lower) continue;
+      this.values[i] = value;
+      this.#removeFrom(i + 1, lower);
+      return;
+    }
+    this.add(name, value);
+  }
+
+  /** Drops every field of a name, given in lower case. */
+  remove(lower: string): void {
+    this.#removeFrom(0, lower);
+  }
+
+  clone(): HeaderList {
+    const copy = new HeaderList();
+    for (let i = 0; i < this.names.length; i++) copy.add(this.names[i] as HeaderName, this.values[i] as string);
+    return copy;
+  }
+
+  #removeFrom(start: number, lower: string): void {
+    const { names, values } = this;
+    let to = start;
+    for (let from = start; from < names.length; from++) {
+      const name = names[from] as HeaderName;
+      if (name.lower === lower) continue;
+      if (to !== from) {
+        names[to] = name;
+        values[to] = values[from] as string;
+      }
+      to++;
+    }
+    if (to !== names.length) {
+      names.length = to;
+      values.length = to;
+    }
+  }
+}
