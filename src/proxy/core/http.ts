@@ -18,8 +18,8 @@ export interface RequestHead {
   authority: string | undefined;
   /** Path and query, at least `/`; `*` for asterisk-form; empty for authority-form. Never a fragment. */
   path: string;
-  readonly form: TargetForm;
-  readonly version: HttpVersion;
+  form: TargetForm;
+  version: HttpVersion;
   readonly headers: HeaderList;
   /** `:protocol` of an extended CONNECT (RFC 8441). */
   readonly protocol: string | undefined;
@@ -29,7 +29,7 @@ export interface RequestHead {
 export interface ResponseHead {
   /** 100–599. */
   status: number;
-  readonly version: HttpVersion;
+  version: HttpVersion;
   readonly headers: HeaderList;
   /** HTTP/1 reason phrase as received; undefined = the usual one. */
   readonly reason: string | undefined;
