@@ -1,0 +1,58 @@
+import type { Endpoint } from "./endpoint.ts";
+
+/** What a worker can ask the hub to watch. */
+export type DiscoveryTarget =
+  | { readonly kind: "inbound"; readonly port: number }
+  | { readonly kind: "outbound"; readonly ip: string; readonly port: number }
+  | { readonly kind: "endpoints"; readonly path: string };
+
+/** One text per target: the key of both caches and of the stored answers. */
+export function discoveryKey(target: DiscoveryTarget): string {
+  switch (target.kind) {
+    case "inbound":
+      return `inbound ${target.port}`;
+    case "outbound":
+      return target.ip.includes(":")
+        ? `outbound [${target.ip}]:${target.port}`
+        : `outbound ${target.ip}:${target.port}`;
+    case "endpoints":
+      return `endpoints ${target.path}`;
+    default:
+      return target satisfies never;
+  }
+}
+
+/** Worker → main thread. A worker asks once per target and says when it no longer cares. */
+export type DiscoveryRequest =
+  | { readonly type: "discovery.watch"; readonly target: DiscoveryTarget }
+  | { readonly type: "discovery.unwatch"; readonly target: DiscoveryTarget };
+
+/**
+ * Why there is no answer: the control plane said that the question is wrong (`refused`), did not answer within
+ * `discovery.timeoutMs` (`unreachable`), or has been silent for longer than `discovery.maxStale` (`stale`).
+ */
+export type DiscoveryFailure = "refused" | "unreachable" | "stale";
+
+/**
+ * Main thread → worker. Generic because this ring does not know what a policy is; `proxy/discovery` names the types.
+ * All of it is structured-clone safe. Endpoints travel as differences: `reset` starts anew with the given ones.
+ */
+export type DiscoveryMessageOf<Inbound, Outbound> =
+  | { readonly type: "discovery.inbound"; readonly key: string; readonly value: Inbound }
+  | { readonly type: "discovery.outbound"; readonly key: string; readonly value: Outbound }
+  | {
+      readonly type: "discovery.endpoints";
+      readonly key: string;
+      readonly reset: boolean;
+      /** New or changed. */
+      readonly add: readonly Endpoint[];
+      /** Keys of endpoints that are gone. */
+      readonly remove: readonly string[];
+    }
+  | {
+      readonly type: "discovery.failed";
+      readonly key: string;
+      readonly failure: DiscoveryFailure;
+      /** For logs and error texts. */
+      readonly why: string;
+    };
