@@ -3,3 +3,4 @@
  * match, authorize, decide, filter, retry, limit. Imports `core` only. Start with `model.ts`, then `decide.ts`.
  */
 export type * from "./model.ts";
+export { eachInboundPattern, eachOutboundPattern } from "./patterns.ts";

@@ -210,7 +210,8 @@ export type InboundProtocol =
       readonly routes: readonly InboundRoute[];
       readonly rateLimits: RateLimits | undefined;
     }
-  | { readonly kind: "opaque" | "tls" };
+  | { readonly kind: "opaque" }
+  | { readonly kind: "tls" };
 
 /** What one port of the workload accepts. */
 export interface InboundPolicy {
