@@ -1,0 +1,40 @@
+import { defineConfig } from "vitest/config";
+
+/** Suites that own the machine for a while (ports, namespaces, containers): one file after the other, generous limits. */
+function alone(name: string, testTimeoutMs: number) {
+  return {
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      pool: "forks" as const,
+      fileParallelism: false,
+      testTimeout: testTimeoutMs,
+      hookTimeout: testTimeoutMs,
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    passWithNoTests: true,
+    reporters: ["dot"],
+    maxWorkers: 2,
+    // A property's failure prints its seed: rerun with it instead of hoping.
+    sequence: { shuffle: false },
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["unit", "property", "playbook", "vectors", "rings"].map((folder) => `test/${folder}/**/*.test.ts`),
+          pool: "forks",
+          testTimeout: 10_000,
+        },
+      },
+      alone("integration", 60_000),
+      alone("netns", 120_000),
+      alone("conformance", 120_000),
+      alone("fuzz", 180_000),
+      alone("packaging", 900_000),
+    ],
+  },
+});
