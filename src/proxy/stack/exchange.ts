@@ -1,0 +1,299 @@
+import type { SocketAddress } from "../core/address.ts";
+import type { Millis } from "../core/clock.ts";
+import { ProxyError } from "../core/errors.ts";
+import type { HeaderList } from "../core/header.ts";
+import type { RequestHead, ResponseHead } from "../core/http.ts";
+import type { ResponseLayer } from "./service.ts";
+
+/** Who speaks on a connection, settled once when the connection was accepted. */
+export interface Peer {
+  readonly address: SocketAddress;
+  readonly originalDst: SocketAddress;
+  /** `identity`: mesh TLS with a usable name. `anonymous`: mesh TLS without one. `none`: no TLS that we terminated. */
+  readonly tls: "none" | "anonymous" | "identity";
+  /** The client's first SAN; undefined unless `tls` is `identity`. */
+  readonly identity: string | undefined;
+}
+
+/** The side that a request came from: what a server driver does for one exchange. */
+export interface ServerSide {
+  sendInterim(x: Exchange, head: ResponseHead): void;
+  sendResponse(x: Exchange, head: ResponseHead, endStream: boolean): void;
+  /** @returns false if the client takes no more for now: stop until the exchange's `responseWritable`. */
+  sendData(x: Exchange, view: Buffer, endStream: boolean): boolean;
+  /** Ends the response; undefined = no trailers. */
+  sendEnd(x: Exchange, trailers: HeaderList | undefined): void;
+  /** Request body may flow again. */
+  resumeRequest(x: Exchange): void;
+  /** Ends the response without a proper end: a reset stream or a cut connection. `code` is an HTTP/2 error code. */
+  abort(x: Exchange, code: number): void;
+  /** Ends the connection once this response is complete. */
+  closeAfter(x: Exchange): void;
+  /** After a 101 or a 2xx to CONNECT: hands the raw connection over. False if this protocol cannot. */
+  tunnel(x: Exchange, other: Tunnel): boolean;
+}
+
+/** The side that answers: what a client driver does for one exchange. */
+export interface ClientSide {
+  /** @returns false if the endpoint takes no more for now: stop until the exchange's `requestWritable`. */
+  sendData(x: Exchange, view: Buffer, endStream: boolean): boolean;
+  sendEnd(x: Exchange, trailers: HeaderList | undefined): void;
+  /** Response body may flow again. */
+  resumeResponse(x: Exchange): void;
+  /** The client went away: stop the work. `code` is an HTTP/2 error code. */
+  cancel(x: Exchange, code: number): void;
+}
+
+/** Raw bytes after an upgrade: the socket and what was already read from it. */
+export interface Tunnel {
+  readonly socket: import("node:net").Socket;
+  readonly unread: Buffer;
+}
+
+/** How an exchange ended. */
+export type Outcome = "complete" | "client-gone" | "endpoint-failed" | "refused";
+
+// RFC 9113 §7
+export const NO_ERROR = 0;
+export const INTERNAL_ERROR = 2;
+export const CANCEL = 8;
+
+/**
+ * One request with its response. Everything that layers decide about it is written here, once; nothing else is
+ * allocated per request.
+ *
+ * Request bytes come in from the {@link ServerSide} and go to the {@link ClientSide}, response bytes the other way.
+ * Until an endpoint is attached, request bytes are kept and the client's window stays closed.
+ */
+export class Exchange {
+  readonly peer: Peer;
+  readonly server: ServerSide;
+  readonly request: RequestHead;
+  readonly startedAt: Millis;
+  /** The response as it goes out; set when the final head arrives. */
+  response: ResponseHead | undefined;
+  client: ClientSide | undefined;
+
+  /** Driver state: the wire stream on either side, where the protocol has streams. */
+  serverStream: unknown;
+  clientStream: unknown;
+
+  requestEnded: boolean;
+  responseStarted = false;
+  responseEnded = false;
+  ended = false;
+  outcome: Outcome = "complete";
+  failure: ProxyError | undefined;
+
+  /** Decisions, each written by the layer of that name. */
+  permit: unknown;
+  route: unknown;
+  backend: unknown;
+  endpoint: unknown;
+  /** Monotonic; undefined = none. */
+  deadlineAt: Millis | undefined;
+  dispatchedAt: Millis = 0;
+  firstByteAt: Millis = 0;
+  /** `l5d-orig-proto` carried this request: the response returns in HTTP/1's name. */
+  origProto = false;
+  /** An HTTP/1 upgrade or CONNECT: needs an HTTP/1 connection and may become a tunnel. */
+  upgrade = false;
+  requestBytes = 0;
+  /** Received and not yet credited to the peer's window, by the driver of either side. */
+  requestHeldBytes = 0;
+  responseHeldBytes = 0;
+  responseBytes = 0;
+
+  #layers: ResponseLayer[] = [];
+  #keptBody: Buffer[] | undefined;
+  #keptTrailers: HeaderList | undefined;
+
+  constructor(server: ServerSide, peer: Peer, request: RequestHead, endStream: boolean, now: Millis) {
+    this.server = server;
+    this.peer = peer;
+    this.request = request;
+    this.requestEnded = endStream;
+    this.startedAt = now;
+  }
+
+  /** A layer that wants to see the response says so while the request passes it. Innermost layers see it first. */
+  observe(layer: ResponseLayer): void {
+    this.#layers.push(layer);
+  }
+
+  // --- request direction -------------------------------------------------------------------------------------------
+
+  /** Called by the server driver. @returns false: stop reading until {@link ServerSide.resumeRequest}. */
+  requestData(view: Buffer, endStream: boolean): boolean {
+    this.requestBytes += view.length;
+    if (endStream) this.requestEnded = true;
+    if (this.ended) return true;
+    if (this.client !== undefined) return this.client.sendData(this, view, endStream);
+    if (view.length > 0) (this.#keptBody ??= []).push(view);
+    return false;
+  }
+
+  requestEnd(trailers: HeaderList | undefined): void {
+    this.requestEnded = true;
+    if (this.ended) return;
+    if (this.client !== undefined) this.client.sendEnd(this, trailers);
+    else this.#keptTrailers = trailers;
+    this.#maybeEnd();
+  }
+
+  /** True if the client driver may send the head with END_STREAM: nothing follows. */
+  get requestIsHeadOnly(): boolean {
+    return this.requestEnded && this.#keptBody === undefined && this.#keptTrailers === undefined;
+  }
+
+  /**
+   * Called by a client driver when it has sent the head: request bytes kept so far go out, later ones go straight
+   * through.
+   */
+  attach(client: ClientSide, headOnly: boolean): void {
+    this.client = client;
+    if (headOnly) return;
+    const kept = this.#keptBody;
+    this.#keptBody = undefined;
+    let writable = true;
+    if (kept !== undefined) for (const view of kept) writable = client.sendData(this, view, false);
+    if (this.requestEnded) client.sendEnd(this, this.#keptTrailers);
+    else if (writable && kept !== undefined) this.server.resumeRequest(this);
+  }
+
+  /** Called by the client driver after its sendData returned false. */
+  requestWritable(): void {
+    if (!this.requestEnded && !this.ended) this.server.resumeRequest(this);
+  }
+
+  /** Called by the server driver: the client reset the stream or closed the connection. */
+  clientGone(code: number): void {
+    if (this.ended) return;
+    this.outcome = "client-gone";
+    const client = this.client;
+    this.responseEnded = true;
+    this.requestEnded = true;
+    this.#end();
+    client?.cancel(this, code);
+  }
+
+  // --- response direction ------------------------------------------------------------------------------------------
+
+  interim(head: ResponseHead): void {
+    if (!this.responseStarted && !this.ended) this.server.sendInterim(this, head);
+  }
+
+  /** Called by the client driver with the final head. */
+  respond(head: ResponseHead, endStream: boolean, now: Millis): void {
+    if (this.ended || this.responseStarted) return;
+    this.response = head;
+    this.firstByteAt = now;
+    for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onResponse?.(this, head);
+    this.responseStarted = true;
+    if (endStream) this.responseEnded = true;
+    this.server.sendResponse(this, head, endStream);
+    this.#maybeEnd();
+  }
+
+  /** Called by the client driver. @returns false: stop reading until {@link ClientSide.resumeResponse}. */
+  responseData(view: Buffer, endStream: boolean): boolean {
+    if (this.ended) return true;
+    this.responseBytes += view.length;
+    if (endStream) this.responseEnded = true;
+    const writable = this.server.sendData(this, view, endStream);
+    this.#maybeEnd();
+    return writable;
+  }
+
+  responseEnd(trailers: HeaderList | undefined): void {
+    if (this.ended || this.responseEnded) return;
+    if (trailers !== undefined)
+      for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onTrailers?.(this, trailers);
+    this.responseEnded = true;
+    this.server.sendEnd(this, trailers);
+    this.#maybeEnd();
+  }
+
+  /** Called by the server driver after its sendData returned false. */
+  responseWritable(): void {
+    if (!this.ended) this.client?.resumeResponse(this);
+  }
+
+  /**
+   * Something went wrong on the way or at the endpoint. Layers may take it over, innermost first; what none takes ends
+   * the exchange.
+   * @param code - The HTTP/2 error code to pass on if the response has begun, or if the endpoint reset a native stream.
+   */
+  fail(error: ProxyError, code: number = INTERNAL_ERROR): void {
+    if (this.ended) return;
+    this.failure = error;
+    if (!this.responseStarted) {
+      for (let i = this.#layers.length - 1; i >= 0; i--) if (this.#layers[i]?.onError?.(this, error) === true) return;
+    }
+    this.reset(code);
+  }
+
+  /** Ends the exchange without a proper end of the response. */
+  reset(code: number): void {
+    if (this.ended) return;
+    this.outcome = "endpoint-failed";
+    const client = this.client;
+    this.responseEnded = true;
+    this.requestEnded = true;
+    this.#end();
+    this.server.abort(this, code);
+    client?.cancel(this, CANCEL);
+  }
+
+  /** Answers in the endpoint's place. The request is complete for us; what the client still sends is dropped. */
+  answer(head: ResponseHead, closes: boolean): void {
+    if (this.ended || this.responseStarted) return;
+    this.outcome = "refused";
+    const client = this.client;
+    this.client = undefined;
+    this.#keptBody = undefined;
+    if (closes) this.server.closeAfter(this);
+    this.response = head;
+    for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onResponse?.(this, head);
+    this.responseStarted = true;
+    this.responseEnded = true;
+    this.server.sendResponse(this, head, true);
+    this.#end();
+    client?.cancel(this, CANCEL);
+    if (!this.requestEnded) this.server.resumeRequest(this);
+  }
+
+  /** The connection became a tunnel: HTTP is over. */
+  tunnelled(): void {
+    if (this.ended) return;
+    this.responseEnded = true;
+    this.requestEnded = true;
+    this.#end();
+  }
+
+  /** Detaches a failed endpoint so that a layer can dispatch the request again. Only before any body was passed on. */
+  detach(): void {
+    this.client = undefined;
+    this.clientStream = undefined;
+  }
+
+  #maybeEnd(): void {
+    if (!this.responseEnded || this.ended || !this.responseStarted) return;
+    this.#end();
+    // The answer is complete before the question: the rest of it has no reader.
+    if (this.requestEnded) return;
+    this.client?.cancel(this, NO_ERROR);
+    this.server.resumeRequest(this);
+  }
+
+  #end(): void {
+    this.ended = true;
+    this.#keptBody = undefined;
+    for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onEnd?.(this);
+  }
+}
+
+/** Turns anything thrown into an error with a reason; a bug stays visible as `unexpected`. */
+export function asProxyError(error: unknown): ProxyError {
+  return error instanceof ProxyError ? error : new ProxyError("unexpected", undefined, { cause: error });
+}

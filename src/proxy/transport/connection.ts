@@ -1,0 +1,137 @@
+import type { Socket } from "node:net";
+import type { Millis } from "../core/clock.ts";
+import type { Machine } from "../core/machine.ts";
+import type { Runtime } from "./runtime.ts";
+import type { Timed } from "./timer-wheel.ts";
+import { SocketWriter } from "./writer.ts";
+
+// One stalled peer may hold this much of ours beyond what the kernel took (W03: at most 128 KiB per stream over idle).
+const MAX_UNSENT_BYTES = 128 * 1024;
+// After our FIN a peer may still send; past this we stop listening.
+const LINGER_MS = 2_000;
+
+const EMPTY = Buffer.alloc(0);
+
+/**
+ * The part that all drivers share: one wire machine on one socket. Reads, lets the machine act, flushes once at the end
+ * of the turn, keeps the machine's timer on the wheel.
+ */
+export abstract class Connection implements Timed {
+  readonly socket: Socket;
+  protected readonly runtime: Runtime;
+  protected readonly writer: SocketWriter;
+  protected abstract readonly machine: Machine;
+  protected closed = false;
+  /** Handed to someone else (an upgrade): nothing here touches the socket any more. */
+  protected released = false;
+  #readPaused = false;
+  #lingerUntil: Millis | undefined;
+  readonly #onData = (chunk: Buffer) => this.#receive(chunk);
+  readonly #onEnd = () => this.#receive(EMPTY);
+  readonly #onDrain = () => this.drained();
+  readonly #onClose = () => this.#close();
+
+  constructor(socket: Socket, runtime: Runtime) {
+    this.socket = socket;
+    this.runtime = runtime;
+    this.writer = new SocketWriter(socket);
+  }
+
+  /** Begins reading; `first` is what was read from the socket before. */
+  protected run(first: Buffer | undefined): void {
+    const { socket } = this;
+    socket.on("data", this.#onData);
+    socket.on("end", this.#onEnd);
+    socket.on("drain", this.#onDrain);
+    // A reset or a broken TLS record: `close` follows, and that is where streams learn of it.
+    socket.on("error", ignore);
+    socket.on("close", this.#onClose);
+    if (first !== undefined && first.length > 0) this.#receive(first);
+    if (!this.#readPaused && !this.released) socket.resume();
+    this.runtime.wheel.arm(this);
+  }
+
+  /** The machine has work to do after it was given bytes: for drivers that hold pipelined ones. */
+  protected afterReceive(): void {}
+  /** The socket takes bytes again. */
+  protected abstract drained(): void;
+  /** The socket is gone: every exchange must hear of it. Called once. */
+  protected abstract lost(): void;
+
+  protected get backedUp(): boolean {
+    return this.writer.pendingBytes > MAX_UNSENT_BYTES || this.writer.needsDrain;
+  }
+
+  protected pauseReading(): void {
+    if (this.#readPaused) return;
+    this.#readPaused = true;
+    this.socket.pause();
+  }
+
+  protected resumeReading(): void {
+    if (!this.#readPaused) return;
+    this.#readPaused = false;
+    if (!this.closed && !this.released) this.socket.resume();
+  }
+
+  /** Sends what is there, then a FIN; waits a little for the peer to finish, so that our last bytes are not reset away. */
+  protected finish(): void {
+    if (this.closed || this.#lingerUntil !== undefined) return;
+    this.#lingerUntil = this.runtime.clock.now() + LINGER_MS;
+    this.writer.end();
+    this.resumeReading();
+    this.runtime.wheel.arm(this);
+  }
+
+  protected get finishing(): boolean {
+    return this.#lingerUntil !== undefined;
+  }
+
+  /** Gives the socket away with everything detached. What was written so far is flushed first. */
+  protected release(): Socket {
+    const { socket } = this;
+    this.released = true;
+    this.writer.flush();
+    socket.pause();
+    socket.off("data", this.#onData);
+    socket.off("end", this.#onEnd);
+    socket.off("drain", this.#onDrain);
+    socket.off("close", this.#onClose);
+    this.runtime.wheel.disarm(this);
+    return socket;
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+    this.#close();
+  }
+
+  timeoutAt(): Millis | undefined {
+    return this.#lingerUntil ?? this.machine.timeoutAt();
+  }
+
+  expire(now: Millis): void {
+    if (this.#lingerUntil !== undefined) this.destroy();
+    else this.machine.expire(now);
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.closed) return;
+    if (this.#lingerUntil !== undefined) {
+      if (chunk.length === 0) this.destroy();
+      return;
+    }
+    this.machine.receive(chunk, this.runtime.clock.now());
+    this.afterReceive();
+    this.runtime.wheel.arm(this);
+  }
+
+  #close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.runtime.wheel.disarm(this);
+    if (!this.released) this.lost();
+  }
+}
+
+function ignore(): void {}

@@ -1,0 +1,168 @@
+import type { Socket } from "node:net";
+import type { ProtocolError } from "../core/errors.ts";
+import type { HeaderList } from "../core/header.ts";
+import type { RequestHead, ResponseHead } from "../core/http.ts";
+import { Exchange, type Peer, type ServerSide, type Tunnel } from "../stack/exchange.ts";
+import type { Service } from "../stack/service.ts";
+import type { Http2ServerHandler } from "../wire/http2/handler.ts";
+import { type Http2Options, Http2Server, type Http2Stream } from "../wire/http2/index.ts";
+import { Connection } from "./connection.ts";
+import type { Runtime } from "./runtime.ts";
+import type { ServerConnection } from "./server-connection.ts";
+
+/** Runs one HTTP/2 server machine on one socket: each stream is an exchange. */
+export class Http2ServerConnection extends Connection implements Http2ServerHandler, ServerSide, ServerConnection {
+  protected readonly machine: Http2Server;
+  readonly #peer: Peer;
+  readonly #service: Service;
+  readonly #onClosed: (connection: ServerConnection) => void;
+  /** Exchanges that were told to stop because the socket is full. */
+  #blocked: Exchange[] = [];
+  #failed = false;
+
+  constructor(
+    socket: Socket,
+    runtime: Runtime,
+    peer: Peer,
+    service: Service,
+    options: Partial<Http2Options>,
+    onClosed: (connection: ServerConnection) => void,
+  ) {
+    super(socket, runtime);
+    this.#peer = peer;
+    this.#service = service;
+    this.#onClosed = onClosed;
+    this.machine = new Http2Server(this, this.writer, options);
+  }
+
+  start(first: Buffer | undefined): void {
+    this.machine.start(this.runtime.clock.now());
+    this.run(first);
+  }
+
+  drain(): void {
+    if (this.closed) return;
+    this.machine.shutdown();
+    this.#closeIfDone();
+    this.runtime.wheel.arm(this);
+  }
+
+  // --- what the machine reports ------------------------------------------------------------------------------------
+
+  onRequest(stream: Http2Stream, head: RequestHead, endStream: boolean): void {
+    const x = new Exchange(this, this.#peer, head, endStream, this.runtime.clock.now());
+    stream.context = x;
+    x.serverStream = stream;
+    this.#service.call(x);
+  }
+
+  onData(stream: Http2Stream, view: Buffer, endStream: boolean): void {
+    const x = stream.context as Exchange;
+    if (x.ended) {
+      this.machine.credit(stream, view.length);
+      return;
+    }
+    if (x.requestData(view, endStream)) this.machine.credit(stream, view.length);
+    else x.requestHeldBytes += view.length;
+  }
+
+  onTrailers(stream: Http2Stream, trailers: HeaderList): void {
+    (stream.context as Exchange).requestEnd(trailers);
+  }
+
+  onReset(stream: Http2Stream, code: number, _remote: boolean): void {
+    (stream.context as Exchange | undefined)?.clientGone(code);
+    this.#closeIfDone();
+  }
+
+  onWritable(stream: Http2Stream): void {
+    if (this.backedUp) this.#blocked.push(stream.context as Exchange);
+    else (stream.context as Exchange).responseWritable();
+  }
+
+  onGoaway(_lastStreamId: number, _code: number): void {
+    this.#closeIfDone();
+  }
+
+  onConnectionError(error: ProtocolError): void {
+    this.#failed = true;
+    this.runtime.log.debug("closed an HTTP/2 connection", { client: this.#peer.address.ip, why: error.message, rule: error.section });
+    this.finish();
+  }
+
+  onEnd(): void {
+    this.finish();
+  }
+
+  protected drained(): void {
+    const blocked = this.#blocked;
+    if (blocked.length === 0) return;
+    this.#blocked = [];
+    for (const x of blocked) x.responseWritable();
+  }
+
+  protected lost(): void {
+    // Reports every open stream through onReset.
+    if (!this.#failed) this.machine.receive(NOTHING, this.runtime.clock.now());
+    this.#onClosed(this);
+  }
+
+  // --- what the exchange asks for ----------------------------------------------------------------------------------
+
+  sendInterim(x: Exchange, head: ResponseHead): void {
+    if (!this.closed) this.machine.sendInterim(x.serverStream as Http2Stream, head);
+  }
+
+  sendResponse(x: Exchange, head: ResponseHead, endStream: boolean): void {
+    if (this.closed) return;
+    this.machine.sendHead(x.serverStream as Http2Stream, head, endStream);
+    if (endStream) this.#closeIfDone();
+  }
+
+  sendData(x: Exchange, view: Buffer, endStream: boolean): boolean {
+    if (this.closed) return true;
+    const sent = this.machine.sendData(x.serverStream as Http2Stream, view, endStream);
+    if (endStream) {
+      this.#closeIfDone();
+      return true;
+    }
+    if (!sent) return false;
+    if (!this.backedUp) return true;
+    this.#blocked.push(x);
+    return false;
+  }
+
+  sendEnd(x: Exchange, trailers: HeaderList | undefined): void {
+    if (this.closed) return;
+    const stream = x.serverStream as Http2Stream;
+    if (trailers === undefined) this.machine.sendData(stream, NOTHING, true);
+    else this.machine.sendTrailers(stream, trailers);
+    this.#closeIfDone();
+  }
+
+  resumeRequest(x: Exchange): void {
+    const held = x.requestHeldBytes;
+    x.requestHeldBytes = 0;
+    if (held > 0 && !this.closed) this.machine.credit(x.serverStream as Http2Stream, held);
+  }
+
+  abort(x: Exchange, code: number): void {
+    if (this.closed) return;
+    this.machine.reset(x.serverStream as Http2Stream, code);
+    this.#closeIfDone();
+  }
+
+  closeAfter(_x: Exchange): void {
+    this.drain();
+  }
+
+  tunnel(_x: Exchange, _other: Tunnel): boolean {
+    return false;
+  }
+
+  #closeIfDone(): void {
+    if (this.machine.isGoingAway && this.machine.openStreams === 0 && !this.machine.isShuttingDown) this.finish();
+  }
+}
+
+const NOTHING = Buffer.alloc(0);

@@ -1,0 +1,138 @@
+import type { Socket } from "node:net";
+import type { ByteSink } from "../core/machine.ts";
+
+// One buffer takes the frames of one socket and turn; 16 KiB is one TLS record.
+const CHUNK_BYTES = 16 * 1024;
+// Buffers kept for the next turn: enough for the sockets that are written in one turn, not more memory than 4 MiB.
+const MAX_POOLED = 256;
+// Below this a copy is cheaper than another element of a gathered write.
+const COPY_BYTES = 4 * 1024;
+// A flush before the end of the turn: bounds what one turn can pile up.
+const EARLY_FLUSH_BYTES = 64 * 1024;
+
+const pool: Buffer[] = [];
+const NOTHING = Buffer.alloc(0);
+
+/** Writers with something to send. One check-phase callback serves all of them. */
+const dirty: SocketWriter[] = [];
+let scheduled = false;
+
+function flushDirty(): void {
+  scheduled = false;
+  // A flush may make other writers dirty (a resumed peer): they are appended and served in the same pass.
+  for (let i = 0; i < dirty.length; i++) dirty[i]?.flush();
+  dirty.length = 0;
+}
+
+/**
+ * Gathers what one turn of the event loop writes to a socket and hands it over in one write: one system call, and one
+ * TLS record for many frames. Holds no memory between turns.
+ */
+export class SocketWriter implements ByteSink {
+  buffer: Buffer = NOTHING;
+  readonly #socket: Socket;
+  #start = 0;
+  #end = 0;
+  #queued: Buffer[] = [];
+  #queuedBytes = 0;
+  #dirty = false;
+  #endAfterFlush = false;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  reserve(bytes: number): number {
+    if (this.#end + bytes > this.buffer.length) this.#newBuffer(bytes);
+    if (!this.#dirty) this.#markDirty();
+    return this.#end;
+  }
+
+  commit(end: number): void {
+    this.#end = end;
+  }
+
+  append(view: Buffer): void {
+    const { length } = view;
+    if (length <= COPY_BYTES) {
+      const at = this.reserve(length);
+      view.copy(this.buffer, at);
+      this.#end = at + length;
+      return;
+    }
+    if (!this.#dirty) this.#markDirty();
+    this.#seal();
+    this.#queued.push(view);
+    this.#queuedBytes += length;
+    if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.flush();
+  }
+
+  /** Bytes that the kernel has not taken yet: above the socket's high-water mark, stop producing until `drain`. */
+  get needsDrain(): boolean {
+    return this.#socket.writableNeedDrain;
+  }
+
+  get pendingBytes(): number {
+    return this.#queuedBytes + this.#end - this.#start + this.#socket.writableLength;
+  }
+
+  /** Sends everything and then a FIN. */
+  end(): void {
+    this.#endAfterFlush = true;
+    if (!this.#dirty) this.#markDirty();
+  }
+
+  flush(): void {
+    this.#dirty = false;
+    const socket = this.#socket;
+    if (socket.destroyed || socket.writableEnded) return this.#drop();
+    if (this.#queued.length > 0) {
+      this.#seal();
+      socket.cork();
+      for (const view of this.#queued) socket.write(view);
+      socket.uncork();
+      this.#queued = [];
+      this.#queuedBytes = 0;
+    } else if (this.#end > this.#start) {
+      socket.write(this.#start === 0 && this.#end === this.buffer.length ? this.buffer : this.buffer.subarray(this.#start, this.#end));
+    }
+    // Taken by the kernel, or encrypted, at once: the memory is free again. Otherwise it belongs to the pending write.
+    if (socket.writableLength === 0 && this.buffer.length === CHUNK_BYTES && pool.length < MAX_POOLED) pool.push(this.buffer);
+    this.buffer = NOTHING;
+    this.#start = 0;
+    this.#end = 0;
+    if (this.#endAfterFlush) socket.end();
+  }
+
+  #markDirty(): void {
+    this.#dirty = true;
+    dirty.push(this);
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(flushDirty);
+  }
+
+  #newBuffer(bytes: number): void {
+    this.#seal();
+    if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.flush();
+    this.buffer = bytes > CHUNK_BYTES ? Buffer.allocUnsafeSlow(bytes) : (pool.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES));
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  /** Moves what was written so far to the queue, so that a view may follow it. */
+  #seal(): void {
+    if (this.#end === this.#start) return;
+    this.#queued.push(this.buffer.subarray(this.#start, this.#end));
+    this.#queuedBytes += this.#end - this.#start;
+    this.#start = this.#end;
+  }
+
+  #drop(): void {
+    this.#queued = [];
+    this.#queuedBytes = 0;
+    this.buffer = NOTHING;
+    this.#start = 0;
+    this.#end = 0;
+  }
+}
