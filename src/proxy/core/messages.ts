@@ -1,4 +1,5 @@
 import type { Endpoint } from "./endpoint.ts";
+import type { Labels } from "./metrics.ts";
 
 /** What a worker can ask the hub to watch. */
 export type DiscoveryTarget =
@@ -56,3 +57,29 @@ export type DiscoveryMessageOf<Inbound, Outbound> =
       /** For logs and error texts. */
       readonly why: string;
     };
+
+/**
+ * Worker → main thread: where a series lives. The worker alone writes the slots, the main thread reads them; a page is
+ * announced before the first series in it.
+ */
+export type MetricsAnnouncement =
+  | { readonly type: "metrics.page"; readonly page: number; readonly memory: SharedArrayBuffer }
+  | {
+      readonly type: "metrics.series";
+      /** Unique within the worker. */
+      readonly id: number;
+      readonly family: string;
+      readonly labels: Labels;
+      readonly page: number;
+      /** First slot in the page. A histogram has one per bucket, one for +Inf and one for the sum. */
+      readonly slot: number;
+      /** A histogram's upper bounds; empty for the others. */
+      readonly buckets: readonly number[];
+    }
+  /** Nobody in the worker holds the series any more, or again; only idle ones may be evicted. */
+  | { readonly type: "metrics.held"; readonly id: number; readonly held: boolean }
+  /** The answer to an eviction: the series is gone, or was taken up again in the meantime. */
+  | { readonly type: "metrics.evicted"; readonly id: number; readonly gone: boolean };
+
+/** Main thread → worker: the series has been idle for the retention time; forget it unless somebody holds it. */
+export type MetricsEviction = { readonly type: "metrics.evict"; readonly id: number };
