@@ -13,6 +13,11 @@ export class HeaderName {
   readonly hopByHop: boolean;
   /** Position of the name in the HPACK static table (RFC 7541 appendix A), 0 if it is not there. Set by `hpack/`. */
   staticIndex = 0;
+  /**
+   * The sender asked that the value never enters a compression table (RFC 7541 §6.2.3), and intermediaries must ask the
+   * same of the next hop. Such a name is a twin of its `canonical`. Set by `hpack/`.
+   */
+  neverIndexed = false;
 
   constructor(spelled: string, lower: string, canonical: HeaderName | undefined, hopByHop: boolean) {
     this.spelled = spelled;
