@@ -143,6 +143,11 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     return this.goingAway;
   }
 
+  /** Between the two GOAWAYs of {@link shutdown}: requests on their way are still taken. */
+  get isShuttingDown(): boolean {
+    return this.#shutdownPending || this.#shutdownDeadline !== NEVER;
+  }
+
   /** Writes what this side says first. Call once, before anything else. */
   start(now: Millis): void {
     this.now = now;
@@ -578,7 +583,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
       return;
     }
     const isShutdown = decodePingKind(bytes, start) === PING_SHUTDOWN && decodePingSequence(bytes, start) === 0;
-    if (isShutdown && (this.#shutdownPending || this.#shutdownDeadline !== NEVER)) this.goaway(ErrorCode.noError);
+    if (isShutdown && this.isShuttingDown) this.goaway(ErrorCode.noError);
     else this.floods.idleFrame();
   }
 
@@ -738,6 +743,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   #end(code: number, remote: boolean): void {
     this.failed = true;
     this.goingAway = true;
+    this.#shutdownPending = false;
+    this.#shutdownDeadline = NEVER;
     this.#blockBytes = NO_BYTES;
     for (const stream of this.streams.values()) {
       stream.closed = true;
