@@ -116,8 +116,9 @@ export class HeadReader {
   /** A head that can only be refused is refused now, not when the time for it is over. */
   #judge(bytes: Buffer, before: number): void {
     const code = this.#isRequest ? 400 : 502;
-    // A CR at the very start was an empty line's; a lone LF there is not seen by the pattern's look behind.
-    if (hasForbiddenInPart(latin1Slice(bytes, Math.max(0, before - 1), bytes.length))) {
+    // An LF whose CR came before is good.
+    const from = before > 0 && bytes[before] === LF && bytes[before - 1] === CR ? before + 1 : before;
+    if (hasForbiddenInPart(latin1Slice(bytes, from, bytes.length))) {
       this.error = refuse(code, "RFC 9112 §2.2", "control character in the head");
     } else if (bytes.length >= this.#limits.maxHeadBytes) {
       if (!this.#isRequest) {
