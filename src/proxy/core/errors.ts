@@ -18,6 +18,8 @@ export const REASONS = {
   failfast: { http: 504, grpc: 4, closes: true, text: "service in fail-fast" },
   "connect-timeout": { http: 504, grpc: 4, closes: true, text: "connect timed out" },
   "response-timeout": { http: 504, grpc: 4, closes: false, text: "timed out waiting for response headers" },
+  redirected: { http: 301, grpc: 5, closes: false, text: "redirected" },
+  injected: { http: 500, grpc: 9, closes: false, text: "injected failure" },
   unexpected: { http: 500, grpc: 13, closes: true, text: "unexpected error" },
 } as const satisfies Record<string, { http: number; grpc: number; closes: boolean; text: string }>;
 
@@ -29,17 +31,26 @@ export class ProxyError extends Error {
   readonly http: number;
   readonly grpc: number;
   readonly closes: boolean;
+  /** Further fields of the answer, such as `location`. */
+  readonly headers: readonly (readonly [name: string, value: string])[] | undefined;
 
   constructor(
     reason: Reason,
     message?: string,
-    options?: { cause?: unknown; http?: number; grpc?: number; closes?: boolean },
+    options?: {
+      cause?: unknown;
+      http?: number;
+      grpc?: number;
+      closes?: boolean;
+      headers?: readonly (readonly [name: string, value: string])[];
+    },
   ) {
     super(message ?? REASONS[reason].text, options?.cause === undefined ? undefined : { cause: options.cause });
     this.reason = reason;
     this.http = options?.http ?? REASONS[reason].http;
     this.grpc = options?.grpc ?? REASONS[reason].grpc;
     this.closes = options?.closes ?? REASONS[reason].closes;
+    this.headers = options?.headers;
   }
 }
 

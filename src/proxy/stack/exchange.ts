@@ -1,18 +1,18 @@
 import type { SocketAddress } from "../core/address.ts";
 import type { Millis } from "../core/clock.ts";
+import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
+import type { Backend, Client, OutboundChoice, Permit, ResourceRef } from "../policy/index.ts";
 import type { ResponseLayer } from "./service.ts";
 
 /** Who speaks on a connection, settled once when the connection was accepted. */
 export interface Peer {
   readonly address: SocketAddress;
   readonly originalDst: SocketAddress;
-  /** `identity`: mesh TLS with a usable name. `anonymous`: mesh TLS without one. `none`: no TLS that we terminated. */
-  readonly tls: "none" | "anonymous" | "identity";
-  /** The client's first SAN; undefined unless `tls` is `identity`. */
-  readonly identity: string | undefined;
+  /** What policies judge: address, TLS state, identity. */
+  readonly client: Client;
 }
 
 /** The side that a request came from: what a server driver does for one exchange. */
@@ -80,20 +80,29 @@ export class Exchange {
 
   requestEnded: boolean;
   responseStarted = false;
+  /** The first frame of the response body went by, or there is none. */
+  #bodyBegun = false;
   responseEnded = false;
   ended = false;
   outcome: Outcome = "complete";
   failure: ProxyError | undefined;
 
   /** Decisions, each written by the layer of that name. */
-  permit: unknown;
-  route: unknown;
-  backend: unknown;
-  endpoint: unknown;
+  permit: Permit | undefined;
+  /** Which route matched, for labels: of the workload's policy or of the destination's. */
+  route: ResourceRef | undefined;
+  choice: OutboundChoice | undefined;
+  backend: Backend | undefined;
+  endpoint: Endpoint | undefined;
   /** Monotonic; undefined = none. */
   deadlineAt: Millis | undefined;
+  /** The balancer's own: which of its endpoints was taken, and whether the answer was timed. */
+  slot: unknown;
+  measured = false;
   dispatchedAt: Millis = 0;
   firstByteAt: Millis = 0;
+  /** From the response's head or trailers; undefined if there was none. */
+  grpcStatus: number | undefined;
   /** `l5d-orig-proto` carried this request: the response returns in HTTP/1's name. */
   origProto = false;
   /** An HTTP/1 upgrade or CONNECT: needs an HTTP/1 connection and may become a tunnel. */
@@ -190,7 +199,10 @@ export class Exchange {
     this.firstByteAt = now;
     for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onResponse?.(this, head);
     this.responseStarted = true;
-    if (endStream) this.responseEnded = true;
+    if (endStream) {
+      this.responseEnded = true;
+      this.#beginBody();
+    }
     this.server.sendResponse(this, head, endStream);
     this.#maybeEnd();
   }
@@ -198,6 +210,7 @@ export class Exchange {
   /** Called by the client driver. @returns false: stop reading until {@link ClientSide.resumeResponse}. */
   responseData(view: Buffer, endStream: boolean): boolean {
     if (this.ended) return true;
+    if (!this.#bodyBegun) this.#beginBody();
     this.responseBytes += view.length;
     if (endStream) this.responseEnded = true;
     const writable = this.server.sendData(this, view, endStream);
@@ -207,6 +220,7 @@ export class Exchange {
 
   responseEnd(trailers: HeaderList | undefined): void {
     if (this.ended || this.responseEnded) return;
+    if (!this.#bodyBegun) this.#beginBody();
     if (trailers !== undefined)
       for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onTrailers?.(this, trailers);
     this.responseEnded = true;
@@ -284,6 +298,11 @@ export class Exchange {
     if (this.requestEnded) return;
     this.client?.cancel(this, NO_ERROR);
     this.server.resumeRequest(this);
+  }
+
+  #beginBody(): void {
+    this.#bodyBegun = true;
+    for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onBody?.(this);
   }
 
   #end(): void {

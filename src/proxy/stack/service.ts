@@ -12,6 +12,8 @@ export interface Service {
 export interface ResponseLayer {
   /** The final head, before it is sent; may be changed in place. */
   onResponse?(x: Exchange, head: ResponseHead): void;
+  /** The first frame of the response body, its trailers, or its end with the head. */
+  onBody?(x: Exchange): void;
   onTrailers?(x: Exchange, trailers: HeaderList): void;
   /** No response has begun. @returns true if the layer took the error over: it answers or tries again. */
   onError?(x: Exchange, error: ProxyError): boolean;

@@ -38,7 +38,6 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   dispatch(x: Exchange): void {
     if (this.#waiting.length > 0 || !this.#open(x)) {
       if (this.#retired) return x.fail(endpointLost());
-      x.client = undefined;
       this.#waiting.push(x);
     }
     this.runtime.wheel.arm(this);
@@ -153,8 +152,6 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   }
 
   cancel(x: Exchange, code: number): void {
-    const waiting = this.#waiting.indexOf(x);
-    if (waiting >= 0) this.#waiting.splice(waiting, 1);
     const stream = x.clientStream as Http2Stream | undefined;
     if (stream === undefined || this.closed) return;
     this.machine.reset(stream, code === NO_ERROR ? NO_ERROR : CANCEL);

@@ -1,0 +1,72 @@
+import type { Socket } from "node:net";
+import { type Client, decideConnection } from "../policy/index.ts";
+import { connect } from "../transport/connect.ts";
+import type { Drainable } from "../transport/connections.ts";
+import { relay } from "../transport/pump.ts";
+import type { InboundDeps } from "./deps.ts";
+import type { Arrival } from "./detect.ts";
+
+/**
+ * Carries a connection to the application without parsing it: authorized when it is set up, and again whenever the
+ * policy changes while it lives.
+ */
+export function forwardOpaque(
+  deps: InboundDeps,
+  arrival: Arrival,
+  socket: Socket,
+  client: Client,
+  first: Buffer | undefined,
+): void {
+  const { handle } = arrival;
+  if (decideConnection(handle.current, client).kind === "denied") {
+    deps.runtime.log.info("denied a connection", {
+      client: client.id ?? arrival.originalClient.ip,
+      port: arrival.originalDst.port,
+      server: handle.current.ref.name,
+    });
+    socket.destroy();
+    return;
+  }
+  let app: Socket | undefined;
+  const connection: Drainable = {
+    // Opaque streams run on until the drain's limit.
+    drain() {},
+    destroy() {
+      socket.destroy();
+      app?.destroy();
+    },
+  };
+  handle.retain();
+  const unsubscribe = handle.subscribe({
+    changed() {
+      if (decideConnection(handle.current, client).kind === "denied") connection.destroy();
+    },
+  });
+  const done = () => {
+    unsubscribe();
+    handle.release();
+    deps.connections.delete(connection);
+  };
+  deps.connections.add(connection);
+  const abandoned = () => {
+    giveUp();
+    done();
+  };
+  socket.once("close", abandoned);
+  const giveUp = connect(
+    { address: arrival.appAddress, tls: undefined },
+    { timeoutMs: deps.config.connectTimeoutMs },
+    {
+      connected(opened) {
+        app = opened;
+        socket.off("close", abandoned);
+        relay(socket, opened, first, undefined, done);
+      },
+      failed(error) {
+        deps.runtime.log.info("application unreachable", { why: error.message });
+        // The close listener tidies up.
+        socket.destroy();
+      },
+    },
+  );
+}

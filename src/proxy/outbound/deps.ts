@@ -1,0 +1,28 @@
+import type { Rng } from "../core/clock.ts";
+import type { DiscoveryClient } from "../discovery/index.ts";
+import type { Recorder } from "../stack/index.ts";
+import type { Connections } from "../transport/connections.ts";
+import type { MeshTls } from "../transport/mesh-tls.ts";
+import type { Runtime } from "../transport/runtime.ts";
+
+export interface OutboundConfig {
+  /** Linkerd: LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT, 10 s. */
+  readonly detectTimeoutMs: number;
+  /** TCP, TLS and header. Linkerd: 1 s. */
+  readonly connectTimeoutMs: number;
+  /** How long a request may wait for a ready endpoint. Linkerd: 3 s. */
+  readonly failfastMs: number;
+  /** Addresses of this workload: endpoints there are spoken to in clear text, by themselves. */
+  readonly localIps: ReadonlySet<string>;
+}
+
+/** Everything the outbound side is given. */
+export interface OutboundDeps {
+  readonly config: OutboundConfig;
+  readonly runtime: Runtime;
+  readonly discovery: DiscoveryClient;
+  readonly mesh: MeshTls;
+  readonly connections: Connections;
+  readonly recorder: Recorder;
+  readonly rng: Rng;
+}

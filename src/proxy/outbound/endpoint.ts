@@ -1,0 +1,177 @@
+import { parseAuthority } from "../core/authority.ts";
+import type { Endpoint } from "../core/endpoint.ts";
+import { ProxyError } from "../core/errors.ts";
+import { type Dispatcher, type Exchange, markOrigProto } from "../stack/index.ts";
+import type { ConnectTarget } from "../transport/connect.ts";
+import { Http1Pool, Http2Pool } from "../transport/pool.ts";
+import { encodeTransportHeader } from "../wire/transport-header/index.ts";
+import type { OutboundDeps } from "./deps.ts";
+
+// Linkerd: LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF, 100 ms to 60 s.
+const BACKOFF_MIN_MS = 100;
+const BACKOFF_MAX_MS = 60_000;
+
+export type SessionProtocol = "http1" | "http2" | undefined;
+
+/** Whether the endpoint is this very workload: reached in clear text, whatever discovery says about it. */
+export function isLocal(deps: OutboundDeps, endpoint: Endpoint): boolean {
+  return deps.config.localIps.has(endpoint.address.ip);
+}
+
+/**
+ * How to reach an endpoint: its own port, or its proxy's with a transport header that names its own port.
+ * @param protocol - What the connection will carry; undefined: bytes.
+ */
+export function connectTarget(deps: OutboundDeps, endpoint: Endpoint, protocol: SessionProtocol): ConnectTarget {
+  const { identity } = endpoint;
+  // Without TLS the proxy's port is not dialled: only the header, inside TLS, says where the stream belongs.
+  if (identity === undefined || isLocal(deps, endpoint)) return { address: endpoint.address, tls: undefined };
+  const gateway = endpoint.authorityOverride === undefined ? undefined : parseAuthority(endpoint.authorityOverride);
+  const named = gateway?.port === undefined ? undefined : gateway;
+  const header =
+    endpoint.inboundPort === undefined && endpoint.authorityOverride === undefined
+      ? undefined
+      : encodeTransportHeader({
+          port: named?.port ?? endpoint.address.port,
+          name: named?.host,
+          protocol: endpoint.hint === "opaque" ? undefined : protocol,
+        });
+  return {
+    address: { ip: endpoint.address.ip, port: endpoint.inboundPort ?? endpoint.address.port },
+    tls: { serverName: identity.serverName, identity: identity.id, header },
+  };
+}
+
+/** Our connections to one endpoint for one HTTP version of the application. */
+export interface EndpointService extends Dispatcher {
+  /** An exchange may be dispatched now. */
+  readonly ready: boolean;
+  /** Opens what can be opened ahead. */
+  connect(): void;
+  close(): void;
+}
+
+/**
+ * @param version - What the application speaks: `1` may be carried over the peer's HTTP/2.
+ * @param onReadiness - {@link EndpointService.ready} may have changed.
+ */
+export function endpointService(
+  deps: OutboundDeps,
+  endpoint: Endpoint,
+  version: "1" | "2",
+  onReadiness: () => void,
+): EndpointService {
+  if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(deps, endpoint)) return new Unproven(endpoint);
+  if (version === "2") return new Http2Endpoint(deps, endpoint, onReadiness);
+  if (endpoint.hint === "h2" && !isLocal(deps, endpoint)) return new UpgradedEndpoint(deps, endpoint, onReadiness);
+  return new Http1Endpoint(deps, endpoint);
+}
+
+/** Discovery announced an identity that we cannot check: refused rather than spoken to in clear text. */
+class Unproven implements EndpointService {
+  readonly ready = true;
+  readonly #endpoint: Endpoint;
+
+  constructor(endpoint: Endpoint) {
+    this.#endpoint = endpoint;
+  }
+
+  dispatch(x: Exchange): void {
+    x.fail(new ProxyError("identity-missing", `endpoint ${this.#endpoint.key}: should be meshed, but its identity is unusable`));
+  }
+
+  connect(): void {}
+  close(): void {}
+}
+
+class Http1Endpoint implements EndpointService {
+  readonly ready = true;
+  readonly #pool: Http1Pool;
+
+  constructor(deps: OutboundDeps, endpoint: Endpoint) {
+    this.#pool = http1Pool(deps, endpoint);
+  }
+
+  dispatch(x: Exchange): void {
+    this.#pool.dispatch(x);
+  }
+
+  connect(): void {}
+
+  close(): void {
+    this.#pool.close();
+  }
+}
+
+class Http2Endpoint implements EndpointService {
+  protected readonly pool: Http2Pool;
+
+  constructor(deps: OutboundDeps, endpoint: Endpoint, onReadiness: () => void) {
+    const params = endpoint.http2;
+    this.pool = new Http2Pool(
+      deps.runtime,
+      connectTarget(deps, endpoint, "http2"),
+      {
+        connectTimeoutMs: deps.config.connectTimeoutMs,
+        context: () => deps.mesh.context,
+        http2: {
+          ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
+          ...(params?.initialStreamWindowBytes === undefined ? {} : { streamWindowBytes: params.initialStreamWindowBytes }),
+          ...(params?.initialConnectionWindowBytes === undefined
+            ? {}
+            : { connectionWindowBytes: params.initialConnectionWindowBytes }),
+        },
+        backoffMinMs: BACKOFF_MIN_MS,
+        backoffMaxMs: BACKOFF_MAX_MS,
+        failfastMs: deps.config.failfastMs,
+        rng: deps.rng,
+      },
+      onReadiness,
+    );
+  }
+
+  get ready(): boolean {
+    return this.pool.ready;
+  }
+
+  dispatch(x: Exchange): void {
+    this.pool.dispatch(x);
+  }
+
+  connect(): void {
+    this.pool.connect();
+  }
+
+  close(): void {
+    this.pool.close();
+  }
+}
+
+/** A meshed peer that takes HTTP/1 as HTTP/2: many requests over one connection. Upgrades need one of their own. */
+class UpgradedEndpoint extends Http2Endpoint {
+  readonly #upgrades: Http1Pool;
+
+  constructor(deps: OutboundDeps, endpoint: Endpoint, onReadiness: () => void) {
+    super(deps, endpoint, onReadiness);
+    this.#upgrades = http1Pool(deps, endpoint);
+  }
+
+  override dispatch(x: Exchange): void {
+    if (x.upgrade) return this.#upgrades.dispatch(x);
+    // A retry finds its mark in place.
+    if (!x.origProto) markOrigProto(x);
+    this.pool.dispatch(x);
+  }
+
+  override close(): void {
+    super.close();
+    this.#upgrades.close();
+  }
+}
+
+function http1Pool(deps: OutboundDeps, endpoint: Endpoint): Http1Pool {
+  return new Http1Pool(deps.runtime, connectTarget(deps, endpoint, "http1"), {
+    connectTimeoutMs: deps.config.connectTimeoutMs,
+    context: () => deps.mesh.context,
+  });
+}

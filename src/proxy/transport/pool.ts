@@ -1,0 +1,279 @@
+import type { Socket } from "node:net";
+import type { SecureContext } from "node:tls";
+import type { Millis } from "../core/clock.ts";
+import { ProxyError } from "../core/errors.ts";
+import type { Dispatcher } from "../stack/dispatcher.ts";
+import type { Exchange } from "../stack/exchange.ts";
+import type { Http2Options } from "../wire/http2/index.ts";
+import { type ConnectTarget, connect } from "./connect.ts";
+import { Http1ClientConnection, type Http1Owner } from "./http1-client.ts";
+import { Http2ClientConnection, type Http2Owner } from "./http2-client.ts";
+import type { Runtime } from "./runtime.ts";
+import type { Timed } from "./timer-wheel.ts";
+
+export interface PoolOptions {
+  /** Linkerd: 1 s outbound, 300 ms inbound. */
+  readonly connectTimeoutMs: number;
+  /** Our present certificate and anchors; asked at every connect, so that a renewal takes effect at once. */
+  readonly context: () => SecureContext | undefined;
+}
+
+// Linkerd: LINKERD2_PROXY_{IN,OUT}BOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT 3 s.
+const IDLE_MS = 3_000;
+// Linkerd allows 10,000; a host has 20,000 descriptors in all.
+const MAX_IDLE = 1_000;
+
+/** HTTP/1 connections to one endpoint. Opened per request, kept idle for a moment, never shared between authorities. */
+export class Http1Pool implements Dispatcher, Http1Owner, Timed {
+  readonly #runtime: Runtime;
+  readonly #target: ConnectTarget;
+  readonly #options: PoolOptions;
+  readonly #idle = new Map<string, Http1ClientConnection[]>();
+  readonly #all = new Set<Http1ClientConnection>();
+  #idleCount = 0;
+  #sweepAt: Millis = 0;
+  #closed = false;
+
+  constructor(runtime: Runtime, target: ConnectTarget, options: PoolOptions) {
+    this.#runtime = runtime;
+    this.#target = target;
+    this.#options = options;
+  }
+
+  dispatch(x: Exchange): void {
+    const key = x.request.authority ?? "";
+    // HTTP/1.0 and a request without Host travel alone (inbound.md §7), and so does what may become a tunnel.
+    if (key !== "" && x.request.version !== "1.0" && !x.upgrade) {
+      const connection = this.#idle.get(key)?.pop();
+      if (connection !== undefined) {
+        this.#idleCount--;
+        connection.dispatch(x);
+        return;
+      }
+    }
+    this.again(x);
+  }
+
+  again(x: Exchange): void {
+    const attempt = new Http1Attempt(x, this);
+    connect(this.#target, { timeoutMs: this.#options.connectTimeoutMs, context: this.#options.context() }, attempt);
+  }
+
+  /** A connection for an exchange is there. */
+  opened(x: Exchange, socket: Socket): void {
+    if (x.ended) {
+      socket.destroy();
+      return;
+    }
+    const connection = new Http1ClientConnection(socket, this.#runtime, x.request.authority ?? "", this);
+    this.#all.add(connection);
+    connection.dispatch(x);
+  }
+
+  idle(connection: Http1ClientConnection): void {
+    if (this.#closed || connection.key === "" || this.#idleCount >= MAX_IDLE) return connection.destroy();
+    connection.idleUntil = this.#runtime.clock.now() + IDLE_MS;
+    let list = this.#idle.get(connection.key);
+    if (list === undefined) {
+      list = [];
+      this.#idle.set(connection.key, list);
+    }
+    list.push(connection);
+    if (this.#idleCount++ > 0) return;
+    this.#sweepAt = connection.idleUntil;
+    this.#runtime.wheel.arm(this);
+  }
+
+  gone(connection: Http1ClientConnection): void {
+    this.#all.delete(connection);
+    const list = this.#idle.get(connection.key);
+    const at = list?.indexOf(connection) ?? -1;
+    if (at < 0) return;
+    list?.splice(at, 1);
+    this.#idleCount--;
+    if (list?.length === 0) this.#idle.delete(connection.key);
+  }
+
+  /** Closes what is idle now and what becomes idle later. */
+  close(): void {
+    this.#closed = true;
+    for (const list of [...this.#idle.values()]) for (const connection of [...list]) connection.destroy();
+    this.#runtime.wheel.disarm(this);
+  }
+
+  timeoutAt(): Millis | undefined {
+    return this.#idleCount > 0 ? this.#sweepAt : undefined;
+  }
+
+  expire(now: Millis): void {
+    for (const list of [...this.#idle.values()])
+      for (const connection of [...list]) if (connection.idleUntil <= now) connection.destroy();
+    this.#sweepAt = now + IDLE_MS / 2;
+  }
+}
+
+// A named object instead of two closures; one per connection, not per request.
+class Http1Attempt {
+  readonly #x: Exchange;
+  readonly #pool: Http1Pool;
+
+  constructor(x: Exchange, pool: Http1Pool) {
+    this.#x = x;
+    this.#pool = pool;
+  }
+
+  connected(socket: Socket): void {
+    this.#pool.opened(this.#x, socket);
+  }
+
+  failed(error: ProxyError): void {
+    this.#x.fail(error);
+  }
+}
+
+export interface Http2PoolOptions extends PoolOptions {
+  readonly http2: Partial<Http2Options>;
+  readonly backoffMinMs: number;
+  readonly backoffMaxMs: number;
+  /** How long an exchange may wait for a connection. Past it the pool is in fail-fast: refusing at once until it connects. */
+  readonly failfastMs: number;
+  readonly rng: () => number;
+}
+
+// A connection that lasted less than this counts as another failure.
+const SHORT_LIVED_MS = 1_000;
+// Linkerd: LINKERD2_PROXY_*_HTTP_QUEUE_CAPACITY.
+const MAX_WAITING = 10_000;
+
+/** The one HTTP/2 connection to an endpoint: opened when told to, reopened with backoff for as long as it is wanted. */
+export class Http2Pool implements Dispatcher, Http2Owner, Timed {
+  readonly #runtime: Runtime;
+  readonly #target: ConnectTarget;
+  readonly #options: Http2PoolOptions;
+  readonly #onReadiness: () => void;
+  #connection: Http2ClientConnection | undefined;
+  #cancelConnect: (() => void) | undefined;
+  #waiting: Exchange[] = [];
+  #waitingSince: Millis = 0;
+  #failfast = false;
+  #failures = 0;
+  #connectedAt: Millis = 0;
+  #retryAt: Millis | undefined;
+  #closed = false;
+  #lastError: ProxyError | undefined;
+
+  /** @param onReadiness - The connection came up or went away. */
+  constructor(runtime: Runtime, target: ConnectTarget, options: Http2PoolOptions, onReadiness: () => void) {
+    this.#runtime = runtime;
+    this.#target = target;
+    this.#options = options;
+    this.#onReadiness = onReadiness;
+  }
+
+  get ready(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  /** Why the last attempt failed; undefined while connected or before the first one. */
+  get lastError(): ProxyError | undefined {
+    return this.#lastError;
+  }
+
+  dispatch(x: Exchange): void {
+    if (this.#connection !== undefined) return this.#connection.dispatch(x);
+    if (this.#failfast || this.#waiting.length >= MAX_WAITING) return x.fail(new ProxyError("load-shed"));
+    if (this.#waiting.length === 0) this.#waitingSince = this.#runtime.clock.now();
+    this.#waiting.push(x);
+    this.connect();
+    this.#runtime.wheel.arm(this);
+  }
+
+  /** Opens the connection, unless there is one, one is being opened, or the backoff of a failed one runs. */
+  connect(): void {
+    if (this.#closed || this.#connection !== undefined || this.#cancelConnect !== undefined || this.#retryAt !== undefined)
+      return;
+    this.#cancelConnect = connect(
+      this.#target,
+      { timeoutMs: this.#options.connectTimeoutMs, context: this.#options.context() },
+      this,
+    );
+  }
+
+  connected(socket: Socket): void {
+    this.#cancelConnect = undefined;
+    if (this.#closed) {
+      socket.destroy();
+      return;
+    }
+    this.#connectedAt = this.#runtime.clock.now();
+    this.#failfast = false;
+    this.#lastError = undefined;
+    this.#connection = new Http2ClientConnection(socket, this.#runtime, this.#options.http2, this);
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const x of waiting) if (!x.ended) this.dispatch(x);
+    this.#onReadiness();
+  }
+
+  failed(error: ProxyError): void {
+    this.#cancelConnect = undefined;
+    this.#lastError = error;
+    this.#backOff();
+    this.#onReadiness();
+  }
+
+  retired(connection: Http2ClientConnection): void {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    // A peer that takes connections only to drop them is not dialled in a loop.
+    if (!this.#closed && this.#runtime.clock.now() - this.#connectedAt < SHORT_LIVED_MS) this.#backOff();
+    else this.#failures = 0;
+    this.#onReadiness();
+    if (this.#waiting.length > 0) this.connect();
+  }
+
+  /** Finishes what is in progress and opens nothing again. */
+  close(): void {
+    this.#closed = true;
+    this.#cancelConnect?.();
+    this.#cancelConnect = undefined;
+    this.#retryAt = undefined;
+    this.#runtime.wheel.disarm(this);
+    this.#failWaiting(new ProxyError("load-shed"));
+    const connection = this.#connection;
+    this.#connection = undefined;
+    connection?.drain();
+  }
+
+  timeoutAt(): Millis | undefined {
+    const failfastAt = this.#waiting.length > 0 ? this.#waitingSince + this.#options.failfastMs : undefined;
+    if (this.#retryAt === undefined) return failfastAt;
+    return failfastAt === undefined ? this.#retryAt : Math.min(failfastAt, this.#retryAt);
+  }
+
+  expire(now: Millis): void {
+    if (this.#retryAt !== undefined && this.#retryAt <= now) {
+      this.#retryAt = undefined;
+      this.connect();
+    }
+    if (this.#waiting.length > 0 && this.#waitingSince + this.#options.failfastMs <= now) {
+      this.#failfast = true;
+      this.#failWaiting(new ProxyError("failfast", undefined, { cause: this.#lastError }));
+    }
+  }
+
+  #backOff(): void {
+    const { backoffMinMs, backoffMaxMs, rng } = this.#options;
+    const base = Math.min(backoffMinMs * 2 ** Math.min(this.#failures, 20), backoffMaxMs);
+    this.#failures++;
+    // Linkerd: jitter 0.1.
+    this.#retryAt = this.#runtime.clock.now() + base * (1 + 0.1 * rng());
+    this.#runtime.wheel.arm(this);
+  }
+
+  #failWaiting(error: ProxyError): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const x of waiting) x.fail(error);
+  }
+}
