@@ -1,4 +1,6 @@
 import type { Endpoint } from "./endpoint.ts";
+import type { WorkloadIdentity } from "./identity.ts";
+import type { LogFields } from "./log.ts";
 import type { Labels } from "./metrics.ts";
 
 /** What a worker can ask the hub to watch. */
@@ -78,8 +80,49 @@ export type MetricsAnnouncement =
     }
   /** Nobody in the worker holds the series any more, or again; only idle ones may be evicted. */
   | { readonly type: "metrics.held"; readonly id: number; readonly held: boolean }
-  /** The answer to an eviction: the series is gone, or was taken up again in the meantime. */
-  | { readonly type: "metrics.evicted"; readonly id: number; readonly gone: boolean };
+  /** The answer to an eviction: what the slots held at the end, or nothing because somebody holds the series again. */
+  | { readonly type: "metrics.evicted"; readonly id: number; readonly values: readonly number[] | undefined };
 
 /** Main thread → worker: the series has been idle for the retention time; forget it unless somebody holds it. */
 export type MetricsEviction = { readonly type: "metrics.evict"; readonly id: number };
+
+/** One finished exchange, as `tap` and the access log show it. Plain data. */
+export interface TapEvent {
+  readonly direction: "inbound" | "outbound";
+  /** Unix milliseconds at which the request arrived. */
+  readonly atMs: number;
+  readonly method: string;
+  readonly authority: string;
+  /** Path without the query: queries carry secrets. */
+  readonly path: string;
+  readonly status: number;
+  readonly grpcStatus: number | undefined;
+  readonly source: string;
+  /** What the client proved to be; outbound: who we are. */
+  readonly sourceIdentity: string | undefined;
+  readonly destination: string;
+  /** Whom the endpoint had to prove to be; inbound: who we are. */
+  readonly destinationIdentity: string | undefined;
+  readonly tls: boolean;
+  readonly route: string;
+  readonly latencyMs: number;
+  readonly requestBytes: number;
+  readonly responseBytes: number;
+}
+
+/** Main thread → worker, beside discovery and metrics. */
+export type WorkerOrder =
+  | { readonly type: "identity"; readonly identity: WorkloadIdentity }
+  /** Take no more connections, finish those that are open. */
+  | { readonly type: "drain" }
+  /** Close what is still open. */
+  | { readonly type: "destroy" }
+  | { readonly type: "tap"; readonly on: boolean };
+
+/** Worker → main thread, beside discovery and metrics. */
+export type WorkerReport =
+  /** Accepting; only after the first identity. */
+  | { readonly type: "worker.ready" }
+  | { readonly type: "worker.drained" }
+  | { readonly type: "worker.log"; readonly level: "error" | "warn" | "info" | "debug"; readonly message: string; readonly fields: LogFields }
+  | { readonly type: "worker.tap"; readonly event: TapEvent };
