@@ -1,0 +1,182 @@
+import type { destination } from "../../proto/index.ts";
+import { formatSocketAddress } from "../core/address.ts";
+import { isDnsName, parseAuthority } from "../core/authority.ts";
+import { type Endpoint, type EndpointIdentity, type Http2ClientParams, sameEndpoint } from "../core/endpoint.ts";
+import { decodeDuration } from "./duration.ts";
+import { addressKey, decodeAddress } from "./net.ts";
+
+/** What an update changed. */
+export interface EndpointsChange {
+  /** New or changed. */
+  readonly add: readonly Endpoint[];
+  /** Keys that are gone. */
+  readonly remove: readonly string[];
+}
+
+/**
+ * The endpoints of one `Destination.Get`, across reconnects.
+ * @see outbound.md §4.2
+ */
+export class EndpointTable {
+  readonly #endpoints: Map<string, Endpoint>;
+  /** The next `add` replaces everything: nothing has been said on this stream yet. */
+  #fresh = true;
+
+  constructor(stored: Iterable<Endpoint> = []) {
+    this.#endpoints = new Map();
+    for (const endpoint of stored) this.#endpoints.set(endpoint.key, endpoint);
+  }
+
+  get endpoints(): ReadonlyMap<string, Endpoint> {
+    return this.#endpoints;
+  }
+
+  /** A new stream begins; what is known stays until its first effective message. */
+  reconnected(): void {
+    this.#fresh = true;
+  }
+
+  /** @returns undefined: the message has no effect, and does not count as a first one. */
+  apply(update: destination.Update): EndpointsChange | undefined {
+    switch (update.update.case) {
+      case "add":
+        return this.#add(update.update.value);
+      case "remove":
+        return this.#remove(update.update.value);
+      case "noEndpoints":
+        // Whether the name exists or not: there is nowhere else to go.
+        this.#fresh = false;
+        return this.#replace(new Map());
+      default:
+        return undefined;
+    }
+  }
+
+  #add(message: destination.WeightedAddrSet): EndpointsChange | undefined {
+    const given = new Map<string, Endpoint>();
+    for (const each of message.addrs) {
+      const endpoint = decodeEndpoint(each, message.metricLabels);
+      if (endpoint !== undefined) given.set(endpoint.key, endpoint);
+    }
+    if (given.size === 0) return undefined;
+    if (this.#fresh) {
+      this.#fresh = false;
+      return this.#replace(given);
+    }
+    return { add: this.#put(given.values()), remove: [] };
+  }
+
+  #remove(message: destination.AddrSet): EndpointsChange | undefined {
+    // What it refers to was said on a stream that is gone.
+    if (this.#fresh) return undefined;
+    const remove: string[] = [];
+    for (const address of message.addrs) {
+      const key = addressKey(address);
+      if (key !== undefined && this.#endpoints.delete(key)) remove.push(key);
+    }
+    return { add: [], remove };
+  }
+
+  #replace(given: Map<string, Endpoint>): EndpointsChange {
+    const remove: string[] = [];
+    for (const key of this.#endpoints.keys()) if (!given.has(key)) remove.push(key);
+    for (const key of remove) this.#endpoints.delete(key);
+    return { add: this.#put(given.values()), remove };
+  }
+
+  #put(given: Iterable<Endpoint>): Endpoint[] {
+    const add: Endpoint[] = [];
+    for (const endpoint of given) {
+      const known = this.#endpoints.get(endpoint.key);
+      if (known !== undefined && sameEndpoint(known, endpoint)) continue;
+      this.#endpoints.set(endpoint.key, endpoint);
+      add.push(endpoint);
+    }
+    return add;
+  }
+}
+
+/**
+ * Reads one address with its metadata.
+ * @returns undefined if the address cannot be read: the entry is skipped.
+ * @see outbound.md §4.3
+ */
+export function decodeEndpoint(
+  message: destination.WeightedAddr,
+  setLabels: Readonly<Record<string, string>>,
+): Endpoint | undefined {
+  const address = decodeAddress(message.addr);
+  if (address === undefined) return undefined;
+  const labels: Readonly<Record<string, string>> = { ...setLabels, ...message.metricLabels };
+  const identity = decodeIdentity(message.tlsIdentity);
+  const hint = message.protocolHint?.protocol.case;
+  return {
+    key: formatSocketAddress(address),
+    address,
+    identity,
+    // An identity that we cannot check is no reason to speak plaintext, as Linkerd would.
+    expectsIdentity: message.tlsIdentity !== undefined,
+    hint: hint === "h2" || hint === "opaque" ? hint : undefined,
+    inboundPort: decodeInboundPort(message.protocolHint?.opaqueTransport?.inboundPort),
+    authorityOverride: decodeAuthorityOverride(message.authorityOverride?.authorityOverride),
+    weight: message.weight,
+    zone: labels["zone"] || undefined,
+    zoneLocality: decodeLocality(labels["zone_locality"]),
+    labels,
+    http2: message.http2 && decodeHttp2(message.http2),
+  };
+}
+
+function decodeIdentity(message: destination.TlsIdentity | undefined): EndpointIdentity | undefined {
+  const serverName = message?.serverName?.name.toLowerCase();
+  if (message === undefined || (serverName !== undefined && !isDnsName(serverName))) return undefined;
+  const { strategy } = message;
+  if (strategy.case === "dnsLikeIdentity") {
+    const id = strategy.value.name.toLowerCase();
+    return isDnsName(id) ? { kind: "dns", id, serverName: serverName ?? id } : undefined;
+  }
+  if (strategy.case === "uriLikeIdentity") {
+    const id = strategy.value.uri;
+    // Without a server name there is nothing to send as SNI.
+    return serverName !== undefined && URL.canParse(id) ? { kind: "uri", id, serverName } : undefined;
+  }
+  return undefined;
+}
+
+function decodeInboundPort(port: number | undefined): number | undefined {
+  // 65535 is refused by Linkerd, too.
+  return port !== undefined && port > 0 && port < 65_535 ? port : undefined;
+}
+
+function decodeAuthorityOverride(text: string | undefined): string | undefined {
+  return text !== undefined && text !== "" && parseAuthority(text) !== undefined ? text : undefined;
+}
+
+function decodeLocality(label: string | undefined): Endpoint["zoneLocality"] {
+  const locality = label?.toLowerCase();
+  return locality === "local" || locality === "remote" ? locality : "unknown";
+}
+
+function decodeHttp2(message: destination.Http2ClientParams): Http2ClientParams {
+  const { flowControl, keepAlive, internals } = message;
+  // Fixed windows count only as a pair.
+  const fixed = (flowControl?.initialConnectionWindowSize ?? 0) > 0 && (flowControl?.initialStreamWindowSize ?? 0) > 0;
+  const intervalMs = optionalDuration(keepAlive?.interval);
+  const timeoutMs = optionalDuration(keepAlive?.timeout);
+  return {
+    initialConnectionWindowBytes: fixed ? flowControl?.initialConnectionWindowSize : undefined,
+    initialStreamWindowBytes: fixed ? flowControl?.initialStreamWindowSize : undefined,
+    adaptiveFlowControl: flowControl?.adaptiveFlowControl ?? false,
+    keepAlive:
+      intervalMs !== undefined && timeoutMs !== undefined
+        ? { intervalMs, timeoutMs, whileIdle: keepAlive?.whileIdle ?? false }
+        : undefined,
+    maxConcurrentResetStreams: internals?.maxConcurrentResetStreams || undefined,
+    maxFrameBytes: internals?.maxFrameSize || undefined,
+    maxSendBufferBytes: internals?.maxSendBufSize || undefined,
+  };
+}
+
+function optionalDuration(message: Parameters<typeof decodeDuration>[0]): number | undefined {
+  return message !== undefined && message.seconds >= 0n && message.nanos >= 0 ? decodeDuration(message, "") : undefined;
+}
