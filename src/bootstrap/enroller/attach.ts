@@ -1,0 +1,477 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ServerDuplexStream } from "@grpc/grpc-js";
+import {
+  type EnrollerMessageSchema,
+  type Heartbeat,
+  type Hello,
+  type HostMessage,
+  Order_Kind,
+} from "../../proto/gen/meshagent/enroll/v1/enroll_pb.ts";
+import type { Millis } from "../../proxy/core/clock.ts";
+import {
+  BootstrapError,
+  compatible,
+  encodeConfiguration,
+  every,
+  keyFingerprint,
+  type Log,
+  type Peer,
+  parseIdentityName,
+  pemToDer,
+  refusalOf,
+  type Scheduler,
+} from "../control/index.ts";
+import { usableAddresses } from "./address.ts";
+import { readWorkload } from "./apply.ts";
+import type { KubeClient } from "./kubernetes.ts";
+import { LEASE_DURATION_MS, LEASE_RENEW_MS, Leases } from "./lease.ts";
+import { type HostSigns, judge, LIVENESS, type LivenessOptions } from "./liveness.ts";
+import type { Mesh } from "./mesh.ts";
+import { MANAGED, type Readiness, type Registration, readRegistration } from "./plan.ts";
+import type { Reached, Registrar } from "./registrar.ts";
+import { EXTERNAL_WORKLOADS, type ExternalWorkload, isReady, readyCondition } from "./resources.ts";
+
+export type AttachCall = ServerDuplexStream<HostMessage, MessageInitShape<typeof EnrollerMessageSchema>>;
+
+export interface AttachmentsOptions {
+  readonly client: KubeClient;
+  readonly scheduler: Scheduler;
+  readonly log: Log;
+  readonly mesh: Mesh;
+  readonly registrar: Registrar;
+  /** The enroller's own namespace, for leases. */
+  readonly namespace: string;
+  readonly replica: string;
+  readonly version: string;
+  /** How often hosts are to speak. */
+  readonly heartbeatMs: Millis;
+  /** A host that has been gone for longer is deleted. */
+  readonly gcAfterMs: Millis;
+  readonly liveness?: LivenessOptions;
+}
+
+/** One host, as long as this replica answers for it: also for a while after its stream broke. */
+interface Session {
+  readonly key: string;
+  readonly machine: string;
+  registration: Registration;
+  call: AttachCall | undefined;
+  heardAt: Millis;
+  /** What was wished last, so that a heartbeat that says nothing new costs nothing. */
+  wished: string;
+  sentConfiguration: string;
+  sentAnchors: readonly string[];
+  /** It said goodbye: its silence is no news. */
+  leaving: boolean;
+  held: boolean;
+}
+
+/**
+ * Everything that is attached: admits streams, listens for heartbeats, tells hosts what changed, and withdraws the
+ * readiness of those that fell silent — here, or at a replica that died.
+ *
+ * ```text
+ *            Hello, admitted          silence           judged
+ *   (none) ────────────────► heard ───────────► silent ────────► Ready=False, forgotten
+ *                              ▲  │ stream broke    │ Hello
+ *                              │  ▼                 │
+ *                              └─ (same) ◄──────────┘     Leave ──► Ready=False, settled ──► order LEFT
+ * ```
+ */
+export class Attachments {
+  readonly #options: AttachmentsOptions;
+  readonly #liveness: LivenessOptions;
+  readonly #sessions = new Map<string, Session>();
+  /** Ours in the cluster, by key; when it was first seen Ready without anybody answering for it. */
+  readonly #workloads = new Map<string, { object: ExternalWorkload; orphanSince: Millis | undefined }>();
+  readonly #leases: Leases;
+  readonly #startedAt: Millis;
+  #stops: (() => void)[] = [];
+
+  constructor(options: AttachmentsOptions) {
+    this.#options = options;
+    this.#liveness = options.liveness ?? LIVENESS;
+    this.#startedAt = options.scheduler.now();
+    this.#leases = new Leases({
+      ...options,
+      onTaken: (key) => this.#end(key, Order_Kind.SUPERSEDED, "the host attached to another enroller"),
+    });
+  }
+
+  start(): void {
+    const { client, scheduler, mesh, log } = this.#options;
+    this.#leases.start();
+    this.#stops = [
+      client.watch<ExternalWorkload>(
+        EXTERNAL_WORKLOADS,
+        undefined,
+        (event) => {
+          if (event.type === "SYNCED") return;
+          if (event.object.metadata.labels?.[MANAGED] === undefined) return;
+          this.#seen(event.object, event.type === "DELETED");
+        },
+        (error) => log.warn({ error: error.message }, "cannot watch workloads"),
+      ),
+      mesh.subscribe(() => {
+        for (const session of this.#sessions.values()) this.#inform(session);
+      }),
+      every(scheduler, 1000, () => this.#sweep()),
+      every(scheduler, LEASE_RENEW_MS, () => void this.#leases.renew()),
+      every(scheduler, 60_000, () => this.#collect()),
+    ];
+  }
+
+  /** Sends every host to another replica, and stops. Their readiness stays: they will be attached again in a moment. */
+  stop(): void {
+    for (const stop of this.#stops.splice(0)) stop();
+    this.#leases.stop();
+    for (const session of this.#sessions.values()) {
+      this.#send(session, {
+        kind: { case: "order", value: { kind: Order_Kind.REATTACH, message: "this enroller ends" } },
+      });
+      session.call?.end();
+    }
+    this.#sessions.clear();
+  }
+
+  /** Whether a host with this name is attached, here or elsewhere, as far as we know. */
+  isAttached(key: string): boolean {
+    const now = this.#options.scheduler.now();
+    const session = this.#sessions.get(key);
+    if (session !== undefined) return !session.leaving && now - session.heardAt < this.#liveness.silenceMs;
+    return this.#leases.others().some((other) => other.key === key && now - other.seenAt < LEASE_DURATION_MS);
+  }
+
+  /** How many hosts are attached here. */
+  get size(): number {
+    return this.#sessions.size;
+  }
+
+  /** Serves one stream. */
+  open(call: AttachCall, peer: Peer): void {
+    let session: Session | undefined;
+    let greeted = false;
+    const refuse = (error: unknown) => {
+      if (!(error instanceof BootstrapError)) this.#options.log.error({ error: String(error) }, "attach failed");
+      // grpc-js ends a stream with the status that its `error` event carries.
+      call.emit("error", refusalOf(error));
+    };
+    const impatience = this.#options.scheduler.after(this.#liveness.silenceMs, () => {
+      if (!greeted) refuse(new BootstrapError("request-refused", "the stream did not begin with Hello"));
+    });
+    call.on("data", (message: HostMessage) => {
+      if (!greeted) {
+        greeted = true;
+        impatience();
+        if (message.kind.case !== "hello") {
+          refuse(new BootstrapError("request-refused", "the stream did not begin with Hello"));
+          return;
+        }
+        const hello = message.kind.value;
+        call.pause();
+        this.#admit(hello, peer).then((registration) => {
+          session = this.#join(registration, hello, call, peer);
+          call.resume();
+        }, refuse);
+        return;
+      }
+      if (session === undefined || session.call !== call) return;
+      session.heardAt = this.#options.scheduler.now();
+      switch (message.kind.case) {
+        case "heartbeat":
+          if (!session.leaving) this.#state(session, message.kind.value, peer);
+          break;
+        case "leave":
+          this.#leave(session, message.kind.value.delete);
+          break;
+        default:
+          break;
+      }
+    });
+    const over = () => {
+      impatience();
+      if (session?.call === call) session.call = undefined;
+    };
+    call.on("end", () => {
+      over();
+      call.end();
+    });
+    call.on("cancelled", over);
+    call.on("close", over);
+    call.on("error", over);
+  }
+
+  /** Judges a Hello. @throws BootstrapError with what is wrong. */
+  async #admit(hello: Hello, peer: Peer): Promise<Registration> {
+    const { version, client } = this.#options;
+    if (!compatible(version, hello.version)) {
+      throw new BootstrapError("version-skew", `agent ${hello.version} and enroller ${version} do not fit together`);
+    }
+    const registration = await authenticate(client, this.#options.mesh, peer, hello.namespace, hello.name);
+    const machine = hello.host?.machine ?? "";
+    // One certificate or one name on two machines: a copied disk.
+    if (machine !== registration.machine) {
+      throw new BootstrapError("clone", `${hello.namespace}/${hello.name} belongs to another machine`);
+    }
+    return registration;
+  }
+
+  #join(registration: Registration, hello: Hello, call: AttachCall, peer: Peer): Session {
+    const { scheduler, version, heartbeatMs, log } = this.#options;
+    const { namespace, name } = registration.workload;
+    const key = `${namespace}/${name}`;
+    // Same machine, newer process: a hot upgrade overlaps, and the newer one wins.
+    this.#end(key, Order_Kind.SUPERSEDED, "a newer process of this machine attached");
+    const session: Session = {
+      key,
+      machine: registration.machine,
+      registration,
+      call,
+      heardAt: scheduler.now(),
+      wished: "",
+      sentConfiguration: "",
+      sentAnchors: [],
+      leaving: false,
+      held: false,
+    };
+    this.#sessions.set(key, session);
+    log.info({ host: key, address: peer.address, version: hello.version }, "host attached");
+    this.#send(session, {
+      kind: {
+        case: "welcome",
+        value: { version, heartbeatMs, silenceMs: this.#liveness.silenceMs, wallMs: BigInt(scheduler.wallMs()) },
+      },
+    });
+    this.#inform(session);
+    this.#leases
+      .hold(key)
+      .catch((error: unknown) => log.warn({ host: key, error: String(error) }, "could not write a lease"));
+    if (hello.state !== undefined) this.#state(session, hello.state, peer);
+    return session;
+  }
+
+  #state(session: Session, heartbeat: Heartbeat, peer: Peer): void {
+    const addresses = usableAddresses(heartbeat.addresses, peer.address);
+    const readiness: Readiness = heartbeat.ready
+      ? { ready: true, reason: "Attached", message: "the host is attached and its probes pass" }
+      : {
+          ready: false,
+          reason: heartbeat.reason === "" ? "NotReady" : heartbeat.reason,
+          message: heartbeat.message === "" ? "the host says that it is not ready" : heartbeat.message,
+        };
+    this.#wish(session, readiness, addresses);
+  }
+
+  #wish(session: Session, readiness: Readiness, addresses: readonly string[]): void {
+    const wished = JSON.stringify([readiness, addresses]);
+    if (session.wished === wished) return;
+    session.wished = wished;
+    const { namespace, name } = session.registration.workload;
+    this.#options.registrar.wish(namespace, name, { readiness, addresses }, this.#reporter(session));
+  }
+
+  #reporter(session: Session): Reached {
+    return (state) => {
+      this.#send(session, {
+        kind: {
+          case: "registration",
+          value: { ...state, addresses: [...state.addresses] },
+        },
+      });
+    };
+  }
+
+  #leave(session: Session, andDelete: boolean): void {
+    const { registrar, log } = this.#options;
+    const { namespace, name } = session.registration.workload;
+    session.leaving = true;
+    log.info({ host: session.key, delete: andDelete }, "host leaves");
+    const readiness: Readiness = { ready: false, reason: "Left", message: "the host left the mesh" };
+    registrar.wish(
+      namespace,
+      name,
+      { readiness, addresses: undefined, then: andDelete ? "delete" : "settle" },
+      (state) => {
+        if (this.#sessions.get(session.key) !== session) return;
+        this.#reporter(session)(state);
+        const message = andDelete ? "the workload is deleted" : "clients have let go";
+        this.#send(session, { kind: { case: "order", value: { kind: Order_Kind.LEFT, message } } });
+        if (andDelete) this.#forget(session);
+      },
+    );
+  }
+
+  /** Tells a host what it has not been told yet. */
+  #inform(session: Session): void {
+    if (session.call === undefined) return;
+    const { mesh } = this.#options;
+    const configuration = mesh.configurationFor(session.registration);
+    const text = JSON.stringify(configuration);
+    if (text !== session.sentConfiguration) {
+      session.sentConfiguration = text;
+      this.#send(session, { kind: { case: "configuration", value: encodeConfiguration(configuration) } });
+    }
+    const anchors = mesh.trustAnchorsPem;
+    if (anchors !== session.sentAnchors) {
+      session.sentAnchors = anchors;
+      this.#send(session, { kind: { case: "trustAnchors", value: { roots: anchors.map(pemToDer) } } });
+    }
+  }
+
+  #send(session: Session, message: MessageInitShape<typeof EnrollerMessageSchema>): void {
+    // Few and small: a host that reads none of them falls silent, and is cut.
+    if (session.call?.writable === true) session.call.write(message);
+  }
+
+  #end(key: string, kind: Order_Kind, message: string): void {
+    const session = this.#sessions.get(key);
+    if (session === undefined) return;
+    this.#sessions.delete(key);
+    this.#send(session, { kind: { case: "order", value: { kind, message } } });
+    session.call?.end();
+    session.call = undefined;
+  }
+
+  #forget(session: Session): void {
+    if (this.#sessions.get(session.key) !== session) return;
+    this.#sessions.delete(session.key);
+    session.call?.end();
+    session.call = undefined;
+    this.#leases.release(session.key).catch(() => {
+      // It grows old by itself, and the host is not Ready any more.
+    });
+  }
+
+  /** A workload changed in the cluster: by us, by an administrator, or by another replica. */
+  #seen(object: ExternalWorkload, deleted: boolean): void {
+    const key = `${object.metadata.namespace}/${object.metadata.name}`;
+    const session = this.#sessions.get(key);
+    if (deleted) {
+      this.#workloads.delete(key);
+      if (session === undefined || session.leaving) return;
+      this.#sessions.delete(key);
+      session.call?.emit(
+        "error",
+        refusalOf(new BootstrapError("unknown-workload", `${key} was deleted in the cluster`)),
+      );
+      this.#leases.release(key).catch(() => {});
+      return;
+    }
+    this.#workloads.set(key, { object, orphanSince: this.#workloads.get(key)?.orphanSince });
+    const registration = readRegistration(object);
+    if (session === undefined || registration === undefined) return;
+    session.registration = registration;
+    if (registration.revoked !== undefined) {
+      this.#end(key, Order_Kind.SHUTDOWN_IDENTITY, `revoked: ${registration.revoked}`);
+      this.#withdraw(key, { ready: false, reason: "Revoked", message: registration.revoked });
+      return;
+    }
+    this.#inform(session);
+    // Somebody else wrote readiness: say again what we know. Nothing is written if it already stands.
+    if (!session.leaving && session.wished !== "") {
+      const [readiness, addresses] = JSON.parse(session.wished) as [Readiness, readonly string[]];
+      const { namespace, name } = registration.workload;
+      this.#options.registrar.wish(namespace, name, { readiness, addresses }, this.#reporter(session));
+    }
+  }
+
+  #sweep(): void {
+    const { scheduler, log } = this.#options;
+    const now = scheduler.now();
+    const signs: HostSigns[] = [];
+    for (const session of this.#sessions.values()) {
+      if (session.leaving && session.call === undefined) this.#forget(session);
+      else if (!session.leaving) signs.push({ key: session.key, heardAt: session.heardAt });
+    }
+    const others = this.#leases.others();
+    // A replica's hosts have the life of a lease to attach again; then they are as silent as our own.
+    const grace = LEASE_DURATION_MS - this.#liveness.silenceMs;
+    for (const { key, seenAt } of others) signs.push({ key, heardAt: seenAt + grace });
+    const answered = new Set(signs.map(({ key }) => key));
+    for (const [key, known] of this.#workloads) {
+      const orphan = isReady(known.object) && !answered.has(key);
+      known.orphanSince = orphan ? (known.orphanSince ?? now) : undefined;
+      if (known.orphanSince !== undefined) signs.push({ key, heardAt: known.orphanSince + grace });
+    }
+    const { unreachable, held, why } = judge(signs, this.#startedAt, now, this.#liveness);
+    for (const key of unreachable) {
+      log.warn({ host: key }, "host is silent; withdrawing its readiness");
+      const session = this.#sessions.get(key);
+      const seconds = Math.round(this.#liveness.silenceMs / 1000);
+      this.#withdraw(key, { ready: false, reason: "HostUnreachable", message: `nothing heard for ${seconds} s` });
+      if (session !== undefined) {
+        session.call?.emit("error", refusalOf(new BootstrapError("unreachable", "no heartbeat")));
+        this.#forget(session);
+      } else {
+        this.#leases.release(key).catch(() => {});
+      }
+    }
+    for (const key of held) {
+      const session = this.#sessions.get(key);
+      if (session?.held === true) continue;
+      if (session !== undefined) session.held = true;
+      log.warn({ host: key, why }, "host is silent, but the fault may be ours; holding its readiness");
+    }
+  }
+
+  #withdraw(key: string, readiness: Readiness): void {
+    const [namespace = "", name = ""] = key.split("/");
+    this.#options.registrar.wish(namespace, name, { readiness, addresses: undefined });
+  }
+
+  /** Deletes workloads whose host has been gone for too long. */
+  #collect(): void {
+    const { scheduler, gcAfterMs, registrar, log } = this.#options;
+    const answered = new Set(this.#leases.others().map(({ key }) => key));
+    for (const [key, { object }] of this.#workloads) {
+      const condition = readyCondition(object);
+      if (this.#sessions.has(key) || answered.has(key) || condition === undefined || condition.status === "True")
+        continue;
+      const since = Date.parse(condition.lastTransitionTime ?? object.metadata.creationTimestamp ?? "");
+      // Revoked ones stay: they are the memory of the revocation, until their last certificate has died.
+      if (Number.isNaN(since) || scheduler.wallMs() - since < gcAfterMs) continue;
+      log.info({ host: key }, "host has been gone for too long; deleting its workload");
+      const [namespace = "", name = ""] = key.split("/");
+      const readiness: Readiness = { ready: false, reason: "Gone", message: "gone for too long" };
+      registrar.wish(namespace, name, { readiness, addresses: undefined, then: "delete" });
+    }
+  }
+}
+
+/**
+ * Whom a certificate speaks for. Several hosts may share one ServiceAccount, so the name alone is not enough: the key
+ * must be one that was certified for this very workload.
+ * @throws BootstrapError
+ */
+export async function authenticate(
+  client: KubeClient,
+  mesh: Mesh,
+  peer: Peer,
+  namespace: string,
+  name: string,
+): Promise<Registration> {
+  const account = peer.identity === undefined ? undefined : parseIdentityName(peer.identity, mesh.names);
+  if (peer.certificate === undefined || account === undefined) {
+    throw new BootstrapError("no-identity", "this call needs a certificate of this mesh");
+  }
+  const object = isDnsName(namespace) && isDnsName(name) ? await readWorkload(client, namespace, name) : undefined;
+  const registration = object && readRegistration(object);
+  // Whether the workload exists is told only to those whose identity could own it.
+  if (account.namespace !== namespace || registration === undefined) {
+    throw new BootstrapError("unknown-workload", `there is no workload ${namespace}/${name} for this identity`);
+  }
+  if (registration.workload.serviceAccount !== account.serviceAccount) {
+    throw new BootstrapError("unknown-workload", `there is no workload ${namespace}/${name} for this identity`);
+  }
+  if (!registration.keys.includes(keyFingerprint(peer.certificate))) {
+    throw new BootstrapError("clone", `this key was not certified for ${namespace}/${name}`);
+  }
+  if (registration.revoked !== undefined) {
+    throw new BootstrapError("revoked", `${namespace}/${name} was revoked: ${registration.revoked}`);
+  }
+  return registration;
+}
+
+function isDnsName(text: string): boolean {
+  return /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/.test(text);
+}

@@ -1,0 +1,33 @@
+/**
+ * The cluster side of the bootstrap: invitations, the issuer, registration of hosts as ExternalWorkloads, their
+ * liveness, and the way through to the control plane. It holds the only Kubernetes rights. May import rings 0–2,
+ * `proxy/transport`, `proto` and `bootstrap/control`; Kubernetes stands behind {@link KubeClient}. Start at `start.ts`, then
+ * `service.ts` (the calls) and `attach.ts` (the hosts). `plan.ts` is what an ExternalWorkload should be, pure.
+ */
+export {
+  type Attempt,
+  KEEP_DEAD_MS,
+  type NewInvitation,
+  newInvitation,
+  redeem,
+  sweepInvitations,
+} from "./invitation.ts";
+export { type IssuedCertificate, Issuer, LIFETIME_LIMITS, type ProvenKey, verifyRequest } from "./issuer.ts";
+export {
+  type KubeClient,
+  KubeError,
+  type KubeObject,
+  type ResourceType,
+  type WatchEvent,
+} from "./kubernetes.ts";
+export {
+  type PlanOptions,
+  planWorkload,
+  REVOKED,
+  type Registration,
+  readRegistration,
+  workloadNameOf,
+} from "./plan.ts";
+export * from "./resources.ts";
+export { type EnrollerOptions, type RunningEnroller, startEnroller } from "./start.ts";
+export { checkTerms, DEFAULT_OPAQUE_PORTS, type InvitationTerms, opaquePortsOf } from "./terms.ts";

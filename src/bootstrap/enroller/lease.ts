@@ -1,0 +1,139 @@
+import type { Millis } from "../../proxy/core/clock.ts";
+import type { Log, Scheduler } from "../control/index.ts";
+import { FIELD_MANAGER } from "./apply.ts";
+import type { KubeClient } from "./kubernetes.ts";
+import { LEASES, type Lease } from "./resources.ts";
+
+const PREFIX = "mesh-agent.";
+const LABEL = "mesh-agent/host";
+export const LEASE_RENEW_MS = 10_000;
+/** A lease unchanged for so long belongs to a dead replica; its hosts had this time to attach elsewhere. */
+export const LEASE_DURATION_MS = 30_000;
+
+export interface LeasesOptions {
+  readonly client: KubeClient;
+  readonly scheduler: Scheduler;
+  readonly log: Log;
+  /** The enroller's own namespace. */
+  readonly namespace: string;
+  /** Unique per process. */
+  readonly replica: string;
+  /** Another replica holds a host that we believed to be ours: it attached there later. */
+  readonly onTaken: (key: string) => void;
+}
+
+/**
+ * One Lease per attached host, by which replicas know of each other's hosts. It carries no election: a host chooses its
+ * replica by attaching, and the newest attachment wins. Times of others are never compared: a lease is as old as our
+ * own watch has seen it unchanged.
+ */
+export class Leases {
+  readonly #options: LeasesOptions;
+  /** With the version of our last write; none while the first is under way. */
+  readonly #held = new Map<string, bigint | undefined>();
+  readonly #others = new Map<string, { readonly renewTime: string | undefined; readonly seenAt: Millis }>();
+  #stops: (() => void)[] = [];
+
+  constructor(options: LeasesOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { client, scheduler, namespace, replica, log } = this.#options;
+    this.#stops = [
+      client.watch<Lease>(
+        LEASES,
+        namespace,
+        (event) => {
+          if (event.type === "SYNCED") return;
+          const key = keyOf(event.object);
+          if (key === undefined) return;
+          const { holderIdentity, renewTime } = event.object.spec ?? {};
+          if (event.type === "DELETED" || holderIdentity === replica) {
+            this.#others.delete(key);
+            return;
+          }
+          if (this.#held.has(key)) {
+            // An event from before our own write says nothing new.
+            const ours = this.#held.get(key);
+            if (ours === undefined || version(event.object) <= ours) return;
+            this.#held.delete(key);
+            this.#options.onTaken(key);
+          }
+          const known = this.#others.get(key);
+          // A re-list shows what we have seen: only a change is a sign of life.
+          if (known?.renewTime === renewTime && known !== undefined) return;
+          this.#others.set(key, { renewTime, seenAt: scheduler.now() });
+        },
+        (error) => log.warn({ error: error.message }, "cannot watch leases"),
+      ),
+    ];
+  }
+
+  /** Drops no lease: the replicas that stay need to see ours grow old. */
+  stop(): void {
+    for (const stop of this.#stops) stop();
+    this.#stops = [];
+  }
+
+  /** Takes a host over, whoever held it. */
+  async hold(key: string): Promise<void> {
+    if (!this.#held.has(key)) this.#held.set(key, undefined);
+    this.#others.delete(key);
+    await this.#write(key);
+  }
+
+  async release(key: string): Promise<void> {
+    this.#held.delete(key);
+    this.#others.delete(key);
+    await this.#options.client.delete(LEASES, this.#options.namespace, PREFIX + key.replace("/", "."));
+  }
+
+  /** Renews all that is held, one after the other. */
+  async renew(): Promise<void> {
+    for (const key of [...this.#held.keys()]) {
+      if (!this.#held.has(key)) continue;
+      try {
+        await this.#write(key);
+      } catch (error) {
+        this.#options.log.warn({ host: key, error: String(error) }, "could not renew a lease");
+      }
+    }
+  }
+
+  /** Hosts held by other replicas, with the moment of the last sign of life from there. */
+  others(): readonly { readonly key: string; readonly seenAt: Millis }[] {
+    return [...this.#others].map(([key, { seenAt }]) => ({ key, seenAt }));
+  }
+
+  async #write(key: string): Promise<void> {
+    const { client, scheduler, namespace, replica } = this.#options;
+    // MicroTime: six digits.
+    const renewTime = new Date(scheduler.wallMs()).toISOString().replace("Z", "000Z");
+    const written = await client.apply<Lease>(
+      LEASES,
+      namespace,
+      {
+        apiVersion: "coordination.k8s.io/v1",
+        kind: "Lease",
+        metadata: { name: PREFIX + key.replace("/", "."), namespace, labels: { [LABEL]: "true" } },
+        spec: { holderIdentity: replica, leaseDurationSeconds: LEASE_DURATION_MS / 1000, renewTime },
+      },
+      FIELD_MANAGER,
+    );
+    if (this.#held.has(key)) this.#held.set(key, version(written));
+  }
+}
+
+// Kubernetes promises an order of resource versions within a resource since 1.35; in fact they always were numbers.
+function version(lease: Lease): bigint {
+  const text = lease.metadata.resourceVersion ?? "";
+  return /^\d+$/.test(text) ? BigInt(text) : 0n;
+}
+
+/** `NS/EW` of a lease of ours. A namespace has no dot. */
+function keyOf(lease: Lease): string | undefined {
+  if (lease.metadata.labels?.[LABEL] === undefined) return undefined;
+  const match = /^mesh-agent\.([^.]+)\.(.+)$/.exec(lease.metadata.name);
+  return match === null ? undefined : `${match[1]}/${match[2]}`;
+}

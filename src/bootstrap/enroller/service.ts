@@ -1,0 +1,205 @@
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { Server, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
+import {
+  Enroller,
+  type EnrollRequest,
+  type EnrollResponseSchema,
+  type RenewRequest,
+  type RenewResponseSchema,
+  type ResolveRequest,
+  type ResolveResponseSchema,
+} from "../../proto/gen/meshagent/enroll/v1/enroll_pb.ts";
+import { grpcService } from "../../proto/grpc.ts";
+import type { Millis } from "../../proxy/core/clock.ts";
+import {
+  BootstrapError,
+  compatible,
+  encodeConfiguration,
+  identityName,
+  identityUri,
+  type Log,
+  type Peer,
+  parseIdentityName,
+  peerOf,
+  pemToDer,
+  refusalOf,
+  type Scheduler,
+  type WorkloadName,
+} from "../control/index.ts";
+import { readWorkload } from "./apply.ts";
+import { type AttachCall, type Attachments, authenticate } from "./attach.ts";
+import { redeem } from "./invitation.ts";
+import { type ProvenKey, verifyRequest } from "./issuer.ts";
+import type { KubeClient } from "./kubernetes.ts";
+import type { Mesh } from "./mesh.ts";
+import { planRegistration, readRegistration, withKey, workloadNameOf } from "./plan.ts";
+import type { RateLimit } from "./rate-limit.ts";
+import type { Registrar } from "./registrar.ts";
+import { RESOLVE_TTL_SECONDS, type Resolver } from "./resolve.ts";
+import type { InvitationTerms } from "./terms.ts";
+
+/** A host whose clock is further off cannot tell a valid certificate from an expired one. */
+const MAX_SKEW_MS = 300_000;
+
+export interface EnrollerServiceOptions {
+  readonly client: KubeClient;
+  readonly scheduler: Scheduler;
+  readonly log: Log;
+  readonly mesh: Mesh;
+  readonly registrar: Registrar;
+  readonly attachments: Attachments;
+  readonly resolver: Resolver;
+  readonly limit: RateLimit;
+  readonly namespace: string;
+  readonly version: string;
+  readonly lifetimeMs: Millis;
+}
+
+/** The four calls of the enroller. What they refuse, they refuse with a {@link BootstrapError}. */
+export class EnrollerService {
+  readonly #options: EnrollerServiceOptions;
+
+  constructor(options: EnrollerServiceOptions) {
+    this.#options = options;
+  }
+
+  register(server: Server): void {
+    server.addService(grpcService(Enroller), {
+      enroll: this.#unary((request: EnrollRequest, peer) => this.enroll(request, peer)),
+      renew: this.#unary((request: RenewRequest, peer) => this.renew(request, peer)),
+      resolve: this.#unary((request: ResolveRequest, peer) => this.resolve(request, peer)),
+      attach: (call: AttachCall) => this.#options.attachments.open(call, peerOf(call)),
+    });
+  }
+
+  async enroll(request: EnrollRequest, peer: Peer): Promise<MessageInitShape<typeof EnrollResponseSchema>> {
+    const { client, scheduler, log, mesh, registrar, limit, namespace, version } = this.#options;
+    if (!limit.admit(peer.address, scheduler.now())) {
+      throw new BootstrapError("rate-limited", `too many attempts from ${peer.address}`);
+    }
+    this.#checkVersion(request.version);
+    const machine = request.host?.machine ?? "";
+    if (!/^[0-9a-f]{64}$/.test(machine)) throw new BootstrapError("request-refused", "the machine id is not a SHA-256");
+    const wallMs = scheduler.wallMs();
+    // Before a use is spent: a certificate would be useless to this host.
+    const skewMs = Number(request.host?.wallMs ?? 0n) - wallMs;
+    if (Math.abs(skewMs) > MAX_SKEW_MS) {
+      const minutes = Math.round(Math.abs(skewMs) / 60_000);
+      const direction = skewMs > 0 ? "ahead of" : "behind";
+      throw new BootstrapError(
+        "clock-skew",
+        `this host's clock is ${minutes} min ${direction} the enroller's, which says ${new Date(wallMs).toISOString()}`,
+      );
+    }
+    const key = await verifyRequest(request.csr);
+    const attempt = {
+      id: request.invitationId,
+      secret: request.secret,
+      key: key.fingerprint,
+      address: peer.address,
+      wallMs,
+    };
+    const terms = await redeem(client, namespace, attempt, (granted) =>
+      this.#approve(granted, request.invitationId, machine),
+    );
+    request.secret.fill(0);
+    const registration = planRegistration(terms, request.invitationId, machine, key.fingerprint);
+    await registrar.register(registration);
+    const { workload } = registration;
+    const certificate = await this.#issue(key, workload);
+    log.info({ host: `${workload.namespace}/${workload.name}`, address: peer.address }, "host enrolled");
+    return {
+      version,
+      certificate,
+      trustAnchors: { roots: mesh.trustAnchorsPem.map(pemToDer) },
+      configuration: encodeConfiguration(mesh.configurationFor(registration)),
+      wallMs: BigInt(scheduler.wallMs()),
+    };
+  }
+
+  async renew(request: RenewRequest, peer: Peer): Promise<MessageInitShape<typeof RenewResponseSchema>> {
+    const { client, scheduler, log, mesh, registrar } = this.#options;
+    this.#checkVersion(request.version);
+    const registration = await authenticate(client, mesh, peer, request.namespace, request.name);
+    const key = await verifyRequest(request.csr);
+    // The key is remembered before its certificate exists: an answer that the host has must work.
+    if (registration.keys[0] !== key.fingerprint) await registrar.register(withKey(registration, key.fingerprint));
+    const certificate = await this.#issue(key, registration.workload);
+    log.info({ host: `${request.namespace}/${request.name}` }, "certificate renewed");
+    return {
+      certificate,
+      trustAnchors: { roots: mesh.trustAnchorsPem.map(pemToDer) },
+      wallMs: BigInt(scheduler.wallMs()),
+    };
+  }
+
+  async resolve(request: ResolveRequest, peer: Peer): Promise<MessageInitShape<typeof ResolveResponseSchema>> {
+    const { resolver, mesh, scheduler } = this.#options;
+    if (peer.identity === undefined || parseIdentityName(peer.identity, mesh.names) === undefined) {
+      throw new BootstrapError("no-identity", "this call needs a certificate of this mesh");
+    }
+    const { exists, addresses } = await resolver.resolve(request.name, mesh.clusterDomain, scheduler.now());
+    return { exists, addresses: [...addresses], ttlSeconds: RESOLVE_TTL_SECONDS };
+  }
+
+  /** Whether the name that the terms give to this machine is free for it. Runs before the use is spent. */
+  async #approve(terms: InvitationTerms, invitation: string, machine: string): Promise<void> {
+    const { client, attachments } = this.#options;
+    const { namespace, name } = workloadNameOf(terms, machine);
+    const key = `${namespace}/${name}`;
+    const existing = await readWorkload(client, namespace, name);
+    if (existing === undefined) return;
+    const registration = readRegistration(existing);
+    if (registration === undefined || registration.machine !== machine) {
+      throw new BootstrapError("workload-taken", `the ExternalWorkload ${key} exists and belongs to somebody else`);
+    }
+    if (registration.revoked !== undefined && registration.invitation === invitation) {
+      throw new BootstrapError("revoked", `${key} was revoked: ${registration.revoked}`);
+    }
+    // A copied disk with a copied machine id would otherwise take the name from its original.
+    if (attachments.isAttached(key)) {
+      throw new BootstrapError("clone", `a machine with the same machine id is attached as ${key} right now`);
+    }
+  }
+
+  async #issue(key: ProvenKey, { serviceAccount, namespace }: WorkloadName): Promise<{ chain: Buffer[] }> {
+    const { mesh, scheduler, lifetimeMs } = this.#options;
+    const names = {
+      dns: identityName(serviceAccount, namespace, mesh.names),
+      uri: identityUri(serviceAccount, namespace, mesh.names),
+    };
+    const { chain } = await mesh.issuer.issue(key, names, lifetimeMs, scheduler.wallMs());
+    return { chain: [...chain] };
+  }
+
+  #checkVersion(theirs: string): void {
+    const { version } = this.#options;
+    if (compatible(version, theirs)) return;
+    const shown = /^[0-9A-Za-z.+-]{1,40}$/.test(theirs) ? theirs : "of unknown version";
+    throw new BootstrapError("version-skew", `agent ${shown} and enroller ${version} do not fit together`);
+  }
+
+  #unary<I extends MessageShape<DescMessage>, O>(handle: (request: I, peer: Peer) => Promise<O>) {
+    return (call: ServerUnaryCall<I, O>, callback: sendUnaryData<O>): void => {
+      let peer: Peer;
+      try {
+        peer = peerOf(call);
+      } catch (error) {
+        callback(refusalOf(error));
+        return;
+      }
+      handle(call.request, peer).then(
+        (answer) => callback(null, answer),
+        (error: unknown) => {
+          const { log } = this.#options;
+          if (error instanceof BootstrapError) {
+            log.info({ call: call.getPath(), address: peer.address, code: error.code }, "refused");
+          } else {
+            log.error({ call: call.getPath(), error: String(error) }, "call failed");
+          }
+          callback(refusalOf(error));
+        },
+      );
+    };
+  }
+}
