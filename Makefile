@@ -1,0 +1,29 @@
+# `make` alone says what there is. Everything runs on the Node that npm installs here, not on the machine's own.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo env PATH="$(PATH)")
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench deb fmt
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: ## install what is missing: Debian packages, npm packages
+	@scripts/setup.sh
+
+check: setup ## format, lint, types, import rings, unit and property tests: under a minute
+	@npm run --silent check
+
+test: setup ## everything: the checks and all suites; ends with "N passed, N failed"
+	@node scripts/test.ts
+
+demo: setup ## a mesh on this machine in a minute: join a VM, call both ways, look around
+	@$(SUDO) node src/agent/main.ts lab demo
+
+bench: setup ## against HAProxy in the same run; BENCH_SECONDS=2 shortens it
+	@node bench/load/bench.ts
+
+deb: setup ## the Debian package, into dist/
+	@node packaging/build.ts deb
+
+fmt: setup ## format and sort imports
+	@npm run --silent format
