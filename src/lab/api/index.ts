@@ -5,6 +5,7 @@
  * `yaml`, and the contract in `bootstrap/enroller/kubernetes.ts`. Start reading in `store.ts`.
  */
 export { CATALOG, type Resource, TYPES } from "./catalog.ts";
+export { type KeyPair, selfSigned } from "./certificate.ts";
 export { LabKubeClient } from "./client.ts";
 export { shortDuration } from "./duration.ts";
 export { kubeconfig, type Reach } from "./kubeconfig.ts";

@@ -5,6 +5,7 @@ import { applyFields, trackUpdate, type Writer } from "./apply.ts";
 import { CATALOG, type Resource, TYPES } from "./catalog.ts";
 import { definitionOf, resourceOf } from "./definition.ts";
 import { draft, ensureMap, equal, freeze, isMap, type JsonMap, listAt, mapAt, textAt } from "./json.ts";
+import { admitBySchema } from "./schema.ts";
 import { ServiceCidr } from "./service-cidr.ts";
 import { alreadyExists, badRequest, conflict, LabError, notFound } from "./status.ts";
 
@@ -201,6 +202,9 @@ export class LabStore {
     applied["apiVersion"] = apiVersion(resource, resource.versions[0]);
     applied["kind"] = resource.kind;
     const part = appliedPart(resource, applied, options.subresource);
+    // Defaults first: an atomic list without them would differ from the stored one, and be contested for nothing.
+    // What does not fit is reported by the admission of the merged object.
+    if (resource.schema) admitBySchema(resource.schema, part);
     const writer = this.#writer(type, "Apply", options);
     const next = applyFields(resource.kind, base, part, writer, options.force === true, this.#timestamp());
     if (existing !== undefined) this.#confine(resource, existing, next, options.subresource);
