@@ -42,6 +42,9 @@ const MAX_INTERNED = 4096;
 // Longer names are not worth remembering; real ones are below 64 bytes.
 const MAX_INTERNED_LENGTH = 64;
 
+// V8 hashes numbers without its seed, so a stranger can make them collide (CVE-2026-21717).
+const NUMBER = /^[0-9]+$/;
+
 const interned = new Map<string, HeaderName>();
 
 /**
@@ -52,12 +55,15 @@ export function headerName(spelled: string): HeaderName | undefined {
   return interned.get(spelled) ?? internNew(spelled);
 }
 
-function internNew(spelled: string): HeaderName | undefined {
-  if (!TOKEN.test(spelled)) return undefined;
+function internNew(text: string): HeaderName | undefined {
+  if (!TOKEN.test(text)) return undefined;
+  const isKept = interned.size < MAX_INTERNED && text.length <= MAX_INTERNED_LENGTH && !NUMBER.test(text);
+  // A slice keeps the whole head it was cut from alive: 4096 names would be 256 MiB of heads.
+  const spelled = isKept ? Buffer.from(text, "latin1").toString("latin1") : text;
   const lower = spelled.toLowerCase();
   const canonical = lower === spelled ? undefined : (interned.get(lower) ?? internNew(lower));
   const name = new HeaderName(spelled, lower, canonical, HOP_BY_HOP.has(lower));
-  if (interned.size < MAX_INTERNED && spelled.length <= MAX_INTERNED_LENGTH) interned.set(spelled, name);
+  if (isKept) interned.set(spelled, name);
   return name;
 }
 
