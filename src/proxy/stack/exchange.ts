@@ -13,6 +13,8 @@ export interface Peer {
   readonly originalDst: SocketAddress;
   /** What policies judge: address, TLS state, identity. */
   readonly client: Client;
+  /** The recorder's: series that were resolved for this connection. */
+  series?: unknown;
 }
 
 /** The side that a request came from: what a server driver does for one exchange. */

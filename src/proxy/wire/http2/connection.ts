@@ -104,8 +104,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   #blockBytes: Buffer = NO_BYTES;
   #blockLength = 0;
 
-  #frames = 0;
-  #partialFrames = 0;
+  #partialSerial = 0;
   #partialSince: Millis = NEVER;
   #blockSince: Millis = NEVER;
   #settingsDeadline: Millis = NEVER;
@@ -301,7 +300,6 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
 
   /** @internal */
   onFrame(type: number, flags: number, streamId: number, length: number): void {
-    this.#frames++;
     // RFC 9113 §4.2. Frames of unknown types are bound by it too.
     if (length > this.config.maxFrameBytes) throw frameSize("§4.2", "frame larger than SETTINGS_MAX_FRAME_SIZE");
     // RFC 9113 §6.10: nothing may come between the frames of a header block.
@@ -683,9 +681,9 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
 
   #trackPartialFrame(now: Millis): void {
     if (!this.#reader.isInsideFrame) this.#partialSince = NEVER;
-    else if (this.#partialSince === NEVER || this.#partialFrames !== this.#frames) {
+    else if (this.#partialSince === NEVER || this.#partialSerial !== this.#reader.serial) {
       this.#partialSince = now;
-      this.#partialFrames = this.#frames;
+      this.#partialSerial = this.#reader.serial;
     }
   }
 

@@ -44,6 +44,7 @@ export class FrameReader {
   #streamId = 0;
   /** Bytes still to come in the present state. */
   #left = 0;
+  #serial = 0;
   #padding = 0;
   #scratch = NO_BYTES;
   #scratchLength = 0;
@@ -59,8 +60,9 @@ export class FrameReader {
     return this.#state === State.payload || this.#have > 0;
   }
 
-  get awaitsPreface(): boolean {
-    return this.#state === State.preface;
+  /** Frames of which at least one octet has arrived. */
+  get serial(): number {
+    return this.#serial;
   }
 
   read(chunk: Buffer): void {
@@ -105,6 +107,7 @@ export class FrameReader {
 
   #readHeader(chunk: Buffer, start: number, end: number): number {
     let at = start;
+    if (this.#have === 0) this.#serial++;
     if (this.#have === 0 && end - at >= FRAME_HEADER_BYTES) {
       this.#beginFrame(chunk, at);
       at += FRAME_HEADER_BYTES;

@@ -42,6 +42,11 @@ export class HpackDecoder {
     this.#table = new DynamicTable(Math.min(maxTableSize, DEFAULT_TABLE_BYTES));
   }
 
+  /** RFC 7541 §4.1, in bytes. */
+  get tableSize(): number {
+    return this.#table.size;
+  }
+
   /**
    * Decodes one whole block into `block`.
    *

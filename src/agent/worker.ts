@@ -1,0 +1,132 @@
+import { isMainThread, parentPort, workerData } from "node:worker_threads";
+import { parseCidr } from "../proxy/core/address.ts";
+import type { WorkloadIdentity } from "../proxy/core/identity.ts";
+import type { LogFields, Logger } from "../proxy/core/log.ts";
+import type { DiscoveryRequest, MetricsEviction, WorkerOrder, WorkerReport } from "../proxy/core/messages.ts";
+import { DiscoveryClient, type DiscoveryMessage } from "../proxy/discovery/index.ts";
+import { InboundAcceptor, type InboundConfig } from "../proxy/inbound/index.ts";
+import { OutboundAcceptor, type OutboundConfig } from "../proxy/outbound/index.ts";
+import { type DefaultPolicyName, defaultInboundPolicy } from "../proxy/policy/index.ts";
+import { Connections, createRuntime, Listener, MeshTls } from "../proxy/transport/index.ts";
+import { SlotRegistry } from "./metrics/index.ts";
+import { ExchangeRecorder } from "./recorder.ts";
+
+/** Everything a worker is told when it starts. Structured-clone safe. */
+export interface WorkerStart {
+  readonly index: number;
+  readonly inbound: InboundConfig;
+  readonly outbound: Omit<OutboundConfig, "localIps"> & { readonly port: number; readonly localIps: readonly string[] };
+  readonly defaultPolicy: DefaultPolicyName;
+  readonly clusterNetworks: readonly string[];
+  readonly opaquePorts: readonly number[];
+  readonly identity: WorkloadIdentity | undefined;
+  /** Listening descriptors that belong to this worker alone. */
+  readonly inboundFds: readonly number[];
+  readonly outboundFds: readonly number[];
+  readonly debug: boolean;
+  readonly tap: boolean;
+  /** Key exchange groups instead of the default ones; for benchmarks against peers that have fewer. */
+  readonly tlsGroups?: string;
+}
+
+const EXPIRE_MS = 1_000;
+
+type FromMain = WorkerOrder | DiscoveryMessage | MetricsEviction;
+
+/** Assembles one worker: the only place that builds the data plane's things and hands them to each other. */
+function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
+  const post = (message: WorkerReport | DiscoveryRequest) => port.postMessage(message);
+  const log = portLogger(post, start.debug);
+  const runtime = createRuntime(log);
+  const networks = start.clusterNetworks.map(parseCidr).filter((net) => net !== undefined);
+  const discovery = new DiscoveryClient(port, {
+    clock: runtime.clock,
+    defaultInbound: (p) =>
+      defaultInboundPolicy(start.defaultPolicy, {
+        detectTimeoutMs: start.inbound.detectTimeoutMs,
+        clusterNetworks: networks,
+        opaque: start.opaquePorts.includes(p),
+      }),
+  });
+  const mesh = new MeshTls(log, start.tlsGroups);
+  const connections = new Connections();
+  const metrics = new SlotRegistry((announcement) => port.postMessage(announcement));
+  const recorder = (direction: "inbound" | "outbound") =>
+    new ExchangeRecorder({ direction, runtime, metrics, identity: () => mesh.identity, tapped: (event) => post({ type: "worker.tap", event }) });
+  const recorders = { inbound: recorder("inbound"), outbound: recorder("outbound") };
+  const shared = { runtime, discovery, mesh, connections, rng: Math.random };
+  const inbound = new InboundAcceptor({ ...shared, config: start.inbound, recorder: recorders.inbound });
+  const outbound = new OutboundAcceptor(
+    {
+      ...shared,
+      config: { ...start.outbound, localIps: new Set(start.outbound.localIps) },
+      recorder: recorders.outbound,
+    },
+    start.outbound.port,
+  );
+  const listeners: Listener[] = [];
+
+  /** Sockets are open from the start (the kernel queues); connections are taken once we can prove who we are. */
+  const accept = async () => {
+    for (const fd of start.inboundFds) await open((accepted) => inbound.accept(accepted), fd);
+    for (const fd of start.outboundFds) await open((accepted) => outbound.accept(accepted), fd);
+    post({ type: "worker.ready" });
+  };
+  const open = async (handler: ConstructorParameters<typeof Listener>[0], fd: number) => {
+    const listener = new Listener(handler, log);
+    listeners.push(listener);
+    await listener.listen({ fd });
+  };
+  const setTap = (on: boolean) => {
+    recorders.inbound.tapping = on;
+    recorders.outbound.tapping = on;
+  };
+  setTap(start.tap);
+
+  const expiry = setInterval(() => {
+    const now = runtime.clock.now();
+    discovery.expire(now);
+    outbound.expire(now);
+  }, EXPIRE_MS);
+  expiry.unref();
+
+  let accepting = false;
+  const identified = (identity: WorkloadIdentity) => {
+    mesh.update(identity);
+    if (accepting) return;
+    accepting = true;
+    void accept();
+  };
+
+  port.on("message", (message: FromMain) => {
+    switch (message.type) {
+      case "identity":
+        return identified(message.identity);
+      case "drain":
+        for (const listener of listeners) listener.stop();
+        return connections.drain(() => post({ type: "worker.drained" }));
+      case "destroy":
+        connections.destroyAll();
+        for (const listener of listeners) listener.destroyAll();
+        inbound.close();
+        outbound.close();
+        runtime.wheel.stop();
+        return clearInterval(expiry);
+      case "tap":
+        return setTap(message.on);
+      case "metrics.evict":
+        return metrics.evict(message);
+      default:
+        discovery.receive(message);
+    }
+  });
+  if (start.identity !== undefined) identified(start.identity);
+}
+
+function portLogger(post: (report: WorkerReport) => void, debug: boolean): Logger {
+  const at = (level: "error" | "warn" | "info" | "debug") => (message: string, fields?: LogFields) =>
+    post({ type: "worker.log", level, message, fields: fields ?? {} });
+  return { error: at("error"), warn: at("warn"), info: at("info"), debug: debug ? at("debug") : () => {} };
+}
+
+if (!isMainThread && parentPort !== null) run(workerData as WorkerStart, parentPort);

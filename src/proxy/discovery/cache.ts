@@ -1,0 +1,113 @@
+import type { Clock, Millis } from "../core/clock.ts";
+import type { Timers } from "./watch.ts";
+
+/** Where answers survive a restart. Implemented by whoever may write files. Nothing here may throw. */
+export interface AnswerStore {
+  load(key: string): string | undefined;
+  save(key: string, value: string): void;
+  remove(key: string): void;
+  keys(): Iterable<string>;
+}
+
+/** A store for those who want none. */
+export const NO_STORE: AnswerStore = { load: () => undefined, save: () => {}, remove: () => {}, keys: () => [] };
+
+export interface Stored<T> {
+  readonly value: T;
+  /** When the control plane last confirmed it, Unix milliseconds. */
+  readonly confirmedAtMs: number;
+}
+
+const FORMAT = 1;
+// Answers in a burst are written once; at a crash the last few seconds are what the control plane says again anyway.
+const FLUSH_MS = 5_000;
+// Somebody who scans the cluster's networks must not fill the disk.
+const MAX_ANSWERS = 4_096;
+
+/**
+ * The last good answer of every watch, with its age. Written lazily; an unchanged answer only when its age on disk would
+ * otherwise mislead.
+ */
+export class AnswerCache {
+  readonly #store: AnswerStore;
+  readonly #clock: Clock;
+  readonly #timers: Timers;
+  readonly #maxStaleMs: number;
+  readonly #reconfirmMs: number;
+  /** Keys on disk, oldest first, with the age that stands there. */
+  readonly #saved = new Map<string, number>();
+  readonly #dirty = new Map<string, () => unknown>();
+  #flushing: (() => void) | undefined;
+
+  /** @param maxStaleMs - Older answers are forgotten. */
+  constructor(store: AnswerStore, clock: Clock, timers: Timers, maxStaleMs: Millis) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#timers = timers;
+    this.#maxStaleMs = maxStaleMs;
+    this.#reconfirmMs = maxStaleMs / 24;
+    for (const key of [...store.keys()]) {
+      const entry = this.#read(key);
+      if (entry === undefined) store.remove(key);
+      else this.#saved.set(key, entry.confirmedAtMs);
+    }
+  }
+
+  /** @returns undefined: nothing stored, too old, or in a format of another version. */
+  load<T>(key: string): Stored<T> | undefined {
+    // What `save` wrote under a key of this kind; formats are told apart by number.
+    return this.#read(key) as Stored<T> | undefined;
+  }
+
+  /**
+   * Keeps an answer.
+   * @param value - Called when it is written, which may be later: only the last value counts.
+   * @param changed - False: the control plane said the same again.
+   */
+  save(key: string, value: () => unknown, changed: boolean): void {
+    if (!changed && this.#clock.wallMs() - (this.#saved.get(key) ?? Number.NEGATIVE_INFINITY) < this.#reconfirmMs)
+      return;
+    this.#dirty.set(key, value);
+    this.#flushing ??= this.#timers.after(FLUSH_MS, () => this.flush());
+  }
+
+  /** Forgets an answer that turned out to be none. */
+  remove(key: string): void {
+    this.#dirty.delete(key);
+    if (this.#saved.delete(key)) this.#store.remove(key);
+  }
+
+  /** Writes what is waiting: at the latest before the process ends. */
+  flush(): void {
+    this.#flushing?.();
+    this.#flushing = undefined;
+    const confirmedAtMs = this.#clock.wallMs();
+    for (const [key, value] of this.#dirty) {
+      this.#store.save(key, JSON.stringify({ format: FORMAT, confirmedAtMs, value: value() }));
+      this.#saved.delete(key);
+      this.#saved.set(key, confirmedAtMs);
+    }
+    this.#dirty.clear();
+    for (const key of this.#saved.keys()) {
+      if (this.#saved.size <= MAX_ANSWERS) break;
+      this.remove(key);
+    }
+  }
+
+  #read(key: string): Stored<unknown> | undefined {
+    const text = this.#store.load(key);
+    if (text === undefined) return undefined;
+    try {
+      const entry: unknown = JSON.parse(text);
+      if (typeof entry !== "object" || entry === null || !("format" in entry) || entry.format !== FORMAT)
+        return undefined;
+      if (!("value" in entry) || !("confirmedAtMs" in entry) || typeof entry.confirmedAtMs !== "number")
+        return undefined;
+      // A clock that was set back makes an answer look like one from the future: as good as fresh, but no better.
+      if (this.#clock.wallMs() - entry.confirmedAtMs > this.#maxStaleMs) return undefined;
+      return { value: entry.value, confirmedAtMs: entry.confirmedAtMs };
+    } catch {
+      return undefined;
+    }
+  }
+}

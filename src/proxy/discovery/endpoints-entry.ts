@@ -1,0 +1,105 @@
+import { destination, grpcService } from "../../proto/index.ts";
+import type { Endpoint } from "../core/endpoint.ts";
+import { type EndpointsChange, EndpointTable } from "./endpoints.ts";
+import { type EntryDeps, type EntryStatus, HubEntry } from "./entry.ts";
+import type { DiscoveryMessage } from "./messages.ts";
+import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
+
+const { get } = grpcService(destination.Destination);
+
+const TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION]);
+
+// A clone of 5,000 endpoints takes a worker 7–15 ms: in parts, requests get their turn in between.
+const CHUNK = 500;
+
+/** The endpoints behind one balancer. */
+export class EndpointsEntry extends HubEntry {
+  readonly #path: string;
+  readonly #watch: Watch<destination.Update>;
+  #table = new EndpointTable();
+
+  constructor(path: string, deps: EntryDeps) {
+    super({ kind: "endpoints", path }, deps);
+    this.#path = path;
+    this.#watch = new Watch<destination.Update>(
+      {
+        open: () => this.#open(),
+        opened: () => this.#table.reconnected(),
+        message: (message) => this.#received(message),
+        refused: (_code, why) => this.fail("refused", why),
+        interrupted: (why) => this.interrupted(why),
+      },
+      TERMINAL,
+      deps,
+    );
+  }
+
+  protected readonly expires = true;
+
+  override start(): void {
+    const stored = this.deps.cache.load<readonly Endpoint[]>(this.key);
+    if (stored !== undefined && Array.isArray(stored.value)) {
+      this.#table = new EndpointTable(stored.value);
+      this.publish("stored", stored.confirmedAtMs, this.snapshot());
+    }
+    this.#watch.start();
+  }
+
+  override stop(): void {
+    this.#watch.stop();
+  }
+
+  override retryNow(): void {
+    this.#watch.retryNow();
+  }
+
+  override status(wallMs: number): EntryStatus {
+    return { ...super.status(wallMs), endpoints: this.#table.endpoints.size };
+  }
+
+  /** For `mesh-agent endpoints`. */
+  get endpoints(): ReadonlyMap<string, Endpoint> {
+    return this.#table.endpoints;
+  }
+
+  protected override connected(): boolean {
+    return this.#watch.state === "live";
+  }
+
+  protected override snapshot(): readonly DiscoveryMessage[] {
+    return this.#messages({ add: [...this.#table.endpoints.values()], remove: [] }, true);
+  }
+
+  #open(): GrpcStream<destination.Update> | undefined {
+    const request = { scheme: "", path: this.#path, contextToken: this.deps.contextToken() };
+    return this.deps
+      .destination()
+      ?.makeServerStreamRequest(get.path, get.requestSerialize, get.responseDeserialize, request);
+  }
+
+  #received(message: destination.Update): void {
+    const change = this.#table.apply(message);
+    // Not even a first message: a Service without endpoints says nothing at all, or an empty `add`.
+    if (change === undefined) return;
+    const changed = change.add.length > 0 || change.remove.length > 0;
+    if (this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());
+    else if (changed) this.publish("live", this.deps.clock.wallMs(), this.#messages(change, false));
+    else this.confirm();
+    this.deps.cache.save(this.key, () => [...this.#table.endpoints.values()], changed);
+  }
+
+  /** In parts; new ones first, so that a renewed set never runs empty on the way. */
+  #messages(change: EndpointsChange, reset: boolean): DiscoveryMessage[] {
+    const { key } = this;
+    const messages: DiscoveryMessage[] = [];
+    for (let i = 0; i < change.add.length; i += CHUNK) {
+      const add = change.add.slice(i, i + CHUNK);
+      messages.push({ type: "discovery.endpoints", key, reset: reset && i === 0, add, remove: [] });
+    }
+    if (messages.length === 0 || change.remove.length > 0) {
+      const first = reset && messages.length === 0;
+      messages.push({ type: "discovery.endpoints", key, reset: first, add: [], remove: change.remove });
+    }
+    return messages;
+  }
+}

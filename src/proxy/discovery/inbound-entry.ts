@@ -1,0 +1,85 @@
+import { grpcService, inbound } from "../../proto/index.ts";
+import type { InboundPolicy } from "../policy/index.ts";
+import { type EntryDeps, HubEntry } from "./entry.ts";
+import { decodeInboundPolicy } from "./inbound-policy.ts";
+import type { DiscoveryMessage } from "./messages.ts";
+import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
+
+const { watchPort } = grpcService(inbound.InboundServerPolicies);
+
+// NOT_FOUND is retried: the workload may be on its way into the controller's index. inbound.md §4.5
+const TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION]);
+
+/** The policy of one port of this host. */
+export class InboundEntry extends HubEntry {
+  readonly #port: number;
+  readonly #watch: Watch<inbound.Server>;
+  #policy: InboundPolicy | undefined;
+
+  constructor(port: number, deps: EntryDeps) {
+    super({ kind: "inbound", port }, deps);
+    this.#port = port;
+    this.#watch = new Watch<inbound.Server>(
+      {
+        open: () => this.#open(),
+        opened: () => {},
+        message: (message) => this.#received(message),
+        refused: (_code, why) => this.#refused(why),
+        interrupted: (why) => this.interrupted(why),
+      },
+      TERMINAL,
+      deps,
+    );
+  }
+
+  // Without an answer the port falls back to the default policy, which may admit more than the last one did.
+  protected readonly expires = false;
+
+  override start(): void {
+    const stored = this.deps.cache.load<InboundPolicy>(this.key);
+    if (stored !== undefined) {
+      this.#policy = stored.value;
+      this.publish("stored", stored.confirmedAtMs, this.snapshot());
+    }
+    this.#watch.start();
+  }
+
+  override stop(): void {
+    this.#watch.stop();
+  }
+
+  override retryNow(): void {
+    this.#watch.retryNow();
+  }
+
+  protected override connected(): boolean {
+    return this.#watch.state === "live";
+  }
+
+  protected override snapshot(): readonly DiscoveryMessage[] {
+    return this.#policy === undefined ? [] : [{ type: "discovery.inbound", key: this.key, value: this.#policy }];
+  }
+
+  #open(): GrpcStream<inbound.Server> | undefined {
+    const request = { workload: this.deps.policyWorkload(), port: this.#port };
+    return this.deps
+      .policy()
+      ?.makeServerStreamRequest(watchPort.path, watchPort.requestSerialize, watchPort.responseDeserialize, request);
+  }
+
+  #received(message: inbound.Server): void {
+    const { policy, invalid } = decodeInboundPolicy(message);
+    if (invalid !== undefined) {
+      this.deps.log.warn("inbound policy makes no sense: nobody is authorized", { port: this.#port, why: invalid });
+    }
+    // Every message resets the rate limits, as in Linkerd, so equal ones are passed on as well.
+    this.#policy = policy;
+    this.publish("live", this.deps.clock.wallMs(), this.snapshot());
+    this.deps.cache.save(this.key, () => this.#policy, true);
+  }
+
+  #refused(why: string): void {
+    if (this.#policy === undefined) this.fail("refused", why);
+    else this.interrupted(why);
+  }
+}
