@@ -12,6 +12,10 @@ const TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDI
 // A clone of 5,000 endpoints takes a worker 7–15 ms: in parts, requests get their turn in between.
 const CHUNK = 500;
 
+// A Service without endpoints says nothing at all. Linkerd hangs up after 3 s and asks again up to a minute later; we
+// leave the question open longer, and a server that hangs is found out by the channel's keep-alive.
+const INITIAL_MS = 30_000;
+
 /** The endpoints behind one balancer. */
 export class EndpointsEntry extends HubEntry {
   readonly #path: string;
@@ -26,11 +30,14 @@ export class EndpointsEntry extends HubEntry {
         open: () => this.#open(),
         opened: () => this.#table.reconnected(),
         message: (message) => this.#received(message),
-        refused: (_code, why) => this.fail("refused", why),
+        refused: (_code, why) => {
+          deps.cache.remove(this.key);
+          this.fail("refused", why);
+        },
         interrupted: (why) => this.interrupted(why),
       },
       TERMINAL,
-      deps,
+      { ...deps, limits: deps.limits && { ...deps.limits, initialMs: Math.max(deps.limits.initialMs, INITIAL_MS) } },
     );
   }
 

@@ -50,6 +50,11 @@ export interface EntryStatus {
   readonly endpoints: number | undefined;
 }
 
+/** Whether two answers say the same. They are plain data in a fixed order of fields. */
+export function sameAnswer(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
 /** One target that is being watched, for all workers together. */
 export abstract class HubEntry {
   readonly target: DiscoveryTarget;

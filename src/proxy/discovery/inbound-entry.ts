@@ -1,6 +1,6 @@
 import { grpcService, inbound } from "../../proto/index.ts";
 import type { InboundPolicy } from "../policy/index.ts";
-import { type EntryDeps, HubEntry } from "./entry.ts";
+import { type EntryDeps, HubEntry, sameAnswer } from "./entry.ts";
 import { decodeInboundPolicy } from "./inbound-policy.ts";
 import type { DiscoveryMessage } from "./messages.ts";
 import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
@@ -72,10 +72,12 @@ export class InboundEntry extends HubEntry {
     if (invalid !== undefined) {
       this.deps.log.warn("inbound policy makes no sense: nobody is authorized", { port: this.#port, why: invalid });
     }
-    // Every message resets the rate limits, as in Linkerd, so equal ones are passed on as well.
+    // A stream that was opened again repeats itself: that is no update, and resets no rate limits.
+    const changed = !sameAnswer(policy, this.#policy);
     this.#policy = policy;
-    this.publish("live", this.deps.clock.wallMs(), this.snapshot());
-    this.deps.cache.save(this.key, () => this.#policy, true);
+    if (changed || this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());
+    else this.confirm();
+    this.deps.cache.save(this.key, () => this.#policy, changed);
   }
 
   #refused(why: string): void {

@@ -1,7 +1,7 @@
 import { destination, grpcService, outbound } from "../../proto/index.ts";
 import { cidrContains, formatSocketAddress, parseIp } from "../core/address.ts";
 import type { OutboundPolicy, OutboundState, Profile } from "../policy/index.ts";
-import { type EntryDeps, HubEntry } from "./entry.ts";
+import { type EntryDeps, HubEntry, sameAnswer } from "./entry.ts";
 import type { DiscoveryMessage } from "./messages.ts";
 import { encodeIp } from "./net.ts";
 import { decodeOutboundPolicy } from "./outbound-policy.ts";
@@ -168,19 +168,19 @@ export class OutboundEntry extends HubEntry {
     const { policy, profile } = this.#answers;
     if (policy === undefined || profile === undefined) return;
     this.#callOff?.();
-    this.#put(policy ?? undefined, profile ?? undefined);
+    const changed = this.#put(policy ?? undefined, profile ?? undefined);
     // Half an old answer and half a new one are kept as an answer only when both have been heard.
-    if (this.#livePolicy && this.#liveProfile) this.deps.cache.save(this.key, () => this.#answers, true);
+    if (this.#livePolicy && this.#liveProfile) this.deps.cache.save(this.key, () => this.#answers, changed);
   }
 
-  #put(policy: OutboundPolicy | undefined, profile: Profile | undefined): void {
-    this.#current = combineOutbound(this.#ip, this.#port, policy, profile);
-    const live = this.#livePolicy && this.#liveProfile;
-    this.publish(
-      live ? "live" : "stored",
-      live || this.#storedAtMs === 0 ? this.deps.clock.wallMs() : this.#storedAtMs,
-      this.snapshot(),
-    );
+  #put(policy: OutboundPolicy | undefined, profile: Profile | undefined): boolean {
+    const current = combineOutbound(this.#ip, this.#port, policy, profile);
+    const changed = !sameAnswer(current, this.#current);
+    this.#current = current;
+    if (!this.#livePolicy) this.publish("stored", this.#storedAtMs, this.snapshot());
+    else if (changed || this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());
+    else this.confirm();
+    return changed;
   }
 
   /** Nothing was stored, and the control plane did not answer both questions in time. */

@@ -39,15 +39,20 @@ export const DEFAULT_WATCH_LIMITS: WatchLimits = { initialMs: 3_000, idleMs: 300
 // outbound.md §1.5
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 60_000;
+// Linkerd waits up to a minute here, too. A server that is not there costs nothing to ask (the channel paces its own
+// connects), and when it returns the mesh must be whole again within seconds.
+const ABSENT_BACKOFF_MAX_MS = 4_000;
 const BACKOFF_JITTER = 0.1;
 // A server that answers and hangs up at once must not be asked ten times a second for ever.
 const SETTLED_MS = 10_000;
 
-/** gRPC codes that end a watch. */
+/** gRPC codes that matter here. */
 export const INVALID_ARGUMENT = 3;
+const DEADLINE_EXCEEDED = 4;
 export const NOT_FOUND = 5;
 export const FAILED_PRECONDITION = 9;
 export const UNIMPLEMENTED = 12;
+const UNAVAILABLE = 14;
 
 export interface WatchDeps {
   readonly clock: Pick<Clock, "now">;
@@ -122,12 +127,23 @@ export class Watch<Response> {
 
   #open(): void {
     this.#drop();
-    const { clock, timers, limits } = this.#deps;
-    const stream = this.#owner.open();
-    if (stream === undefined) {
-      this.#again("no connection to the control plane");
+    let stream: GrpcStream<Response> | undefined;
+    try {
+      stream = this.#owner.open();
+    } catch (error) {
+      // grpc-js refuses calls on a client that was closed, for instance to be replaced by one with a new identity.
+      this.#again(UNAVAILABLE, String(error));
       return;
     }
+    if (stream === undefined) {
+      this.#again(UNAVAILABLE, "no connection to the control plane");
+      return;
+    }
+    this.#listen(stream);
+  }
+
+  #listen(stream: GrpcStream<Response>): void {
+    const { clock, timers, limits } = this.#deps;
     this.#state = "opening";
     this.#stream = stream;
     this.#openedAt = clock.now();
@@ -143,7 +159,7 @@ export class Watch<Response> {
     });
     this.#owner.opened();
     if (limits === undefined) return;
-    this.#callOff = timers.after(limits.initialMs, () => this.#failed(4, "no first message in time"));
+    this.#callOff = timers.after(limits.initialMs, () => this.#failed(DEADLINE_EXCEEDED, "no first message in time"));
     this.#callOffLifetime = timers.after(limits.lifetimeMs, () => this.#open());
   }
 
@@ -165,7 +181,7 @@ export class Watch<Response> {
       const idleMs = this.#deps.limits?.idleMs ?? Number.POSITIVE_INFINITY;
       const left = this.#messageAt + idleMs - this.#deps.clock.now();
       if (left > 0) this.#watchIdle(left);
-      else this.#failed(4, "no message for too long");
+      else this.#failed(DEADLINE_EXCEEDED, "no message for too long");
     });
   }
 
@@ -178,11 +194,12 @@ export class Watch<Response> {
       return;
     }
     if (settled) this.#failures = 0;
-    this.#again(why);
+    this.#again(code, why);
   }
 
-  #again(why: string): void {
-    const base = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** this.#failures);
+  #again(code: number, why: string): void {
+    const max = code === UNAVAILABLE || code === DEADLINE_EXCEEDED ? ABSENT_BACKOFF_MAX_MS : BACKOFF_MAX_MS;
+    const base = Math.min(max, BACKOFF_MIN_MS * 2 ** this.#failures);
     this.#failures++;
     this.#state = "waiting";
     this.#callOff = this.#deps.timers.after(base * (1 + BACKOFF_JITTER * this.#deps.rng()), () => this.#open());
