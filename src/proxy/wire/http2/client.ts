@@ -134,7 +134,7 @@ export class Http2Client extends Http2Connection {
   }
 
   protected override isIdle(streamId: number): boolean {
-    return streamId >= this.#nextStreamId || (streamId & 1) === 0 || this.streams.get(streamId)?.headSent === false;
+    return streamId >= this.#nextStreamId || (streamId & 1) === 0;
   }
 
   protected override lastPeerStreamId(): number {

@@ -397,8 +397,6 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
       throw connectionError(ErrorCode.flowControlError, "RFC 9113 §6.9.1", "DATA beyond the connection's window");
     }
     this.#dataEndsStream = (flags & Flag.endStream) !== 0;
-    if (length > 0) this.floods.progress();
-    else if (!this.#dataEndsStream) this.floods.emptyData();
     this.#dataStream = undefined;
     const stream = this.streams.get(streamId);
     if (stream === undefined) this.#frameOnClosed(FrameType.data, streamId);
@@ -434,7 +432,11 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
         return;
       }
     }
-    if (length === 0 && !endStream) return;
+    if (length > 0) this.floods.progress();
+    else if (!endStream) {
+      this.floods.emptyData();
+      return;
+    }
     stream.uncreditedBytes += length;
     if (endStream) stream.remoteEnded = true;
     const view = start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end);
