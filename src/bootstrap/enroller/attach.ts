@@ -290,7 +290,7 @@ export class Attachments {
     registrar.wish(
       namespace,
       name,
-      { readiness, addresses: undefined, then: andDelete ? "delete" : "settle" },
+      { readiness, addresses: undefined, finish: andDelete ? "delete" : "settle" },
       (state) => {
         if (this.#sessions.get(session.key) !== session) return;
         this.#reporter(session)(state);
@@ -433,7 +433,7 @@ export class Attachments {
       log.info({ host: key }, "host has been gone for too long; deleting its workload");
       const [namespace = "", name = ""] = key.split("/");
       const readiness: Readiness = { ready: false, reason: "Gone", message: "gone for too long" };
-      registrar.wish(namespace, name, { readiness, addresses: undefined, then: "delete" });
+      registrar.wish(namespace, name, { readiness, addresses: undefined, finish: "delete" });
     }
   }
 }

@@ -29,7 +29,7 @@ export interface Wish {
   /** undefined: whatever is there. */
   readonly addresses: readonly string[] | undefined;
   /** `settle`: reached only when no slice offers the workload any more; `delete`: and then it is deleted. */
-  readonly then?: "settle" | "delete";
+  readonly finish?: "settle" | "delete";
 }
 
 /** Called after every write that succeeded. */
@@ -140,10 +140,10 @@ export class Registrar {
         addresses: [],
       };
     }
-    if (wish.then !== undefined && !wish.readiness.ready) {
+    if (wish.finish !== undefined && !wish.readiness.ready) {
       if (isReady(current) || (await offered(client, namespace, name))) await this.#quiet(current, wish.readiness, job);
       else await applyReadiness(client, current, wish.readiness, scheduler.wallMs());
-      if (job.changed || wish.then === "settle") return { ...wish.readiness, addresses: addressesOf(current) };
+      if (job.changed || wish.finish === "settle") return { ...wish.readiness, addresses: addressesOf(current) };
       if (!(await deleteUnready(client, namespace, name))) throw new Error("still offered to clients");
       return { ...wish.readiness, addresses: [] };
     }
