@@ -235,6 +235,14 @@ describe("F11 and others: frames that move nothing", () => {
     expect(performance.now() - start).toBeLessThan(200);
   });
 
+  it("a window that opens octet by octet is a flood (CVE-2019-9511)", () => {
+    const side = openServer({}, [4, 0]).receive(frame.headers(1, GET));
+    const stream = side.recorder.streams.get(1) as Http2Stream;
+    side.machine.sendHead(stream, response(200), false);
+    side.machine.sendData(stream, Buffer.alloc(65_536), false);
+    expectLimit(side, DEFAULT_LIMITS.idleFrames, () => frame.windowUpdate(1, 1));
+  });
+
   it("a download's WINDOW_UPDATEs are work, not noise", () => {
     const side = openServer({ limits: { idleFrames: 100 } }).receive(frame.headers(1, GET));
     const stream = side.recorder.streams.get(1) as Http2Stream;

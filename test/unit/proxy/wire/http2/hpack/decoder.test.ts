@@ -23,11 +23,17 @@ function failure(hex: string, tableBytes = 4096): ProtocolError {
   throw new Error("was accepted");
 }
 
+interface Block {
+  readonly hex: string;
+  readonly fields: Fields;
+  readonly tableSize?: number;
+}
+
 describe("RFC 7541 appendix C", () => {
   for (const { section, blocks, tableBytes } of vectors.cases) {
     it(section, () => {
       const decoder = new HpackDecoder(tableBytes ?? 4096);
-      for (const { hex, fields, tableSize } of blocks as { hex: string; fields: Fields; tableSize?: number }[]) {
+      for (const { hex, fields, tableSize } of blocks as unknown as Block[]) {
         expect(blockFields(decode(decoder, hex))).toEqual(fields);
         if (tableSize !== undefined) expect(decoder.tableSize).toBe(tableSize);
       }
