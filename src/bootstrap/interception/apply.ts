@@ -1,0 +1,177 @@
+import { InterceptionError } from "./errors.ts";
+import type { Plan } from "./plan.ts";
+import type { RoutingObject } from "./routing.ts";
+import { TABLE } from "./ruleset.ts";
+import type { Outcome, Run } from "./run.ts";
+
+/** The oldest nft whose grammar and messages are known to fit. */
+const LEAST_NFT = [1, 0, 6] as const;
+
+/**
+ * Brings the host to the plan: routing first, so that no packet is marked before the mark leads anywhere, then the
+ * table in one transaction. Repeating it changes nothing and interrupts nothing.
+ * @throws InterceptionError; what this call had added is taken back then.
+ */
+export async function apply(plan: Plan, run: Run): Promise<void> {
+  await preflight(plan, run);
+  const added: RoutingObject[] = [];
+  try {
+    for (const object of plan.routing) {
+      if (await isPresent(object, run)) continue;
+      await must(run, "ip", [`-${object.family}`, object.kind, "add", ...object.words]);
+      added.push(object);
+    }
+    await load(plan.ruleset, run);
+  } catch (error) {
+    for (const object of added.reverse()) await removeOne(object, run);
+    throw error;
+  }
+}
+
+/** Captures nothing new from now on, but keeps what is captured until {@link remove}: for leaving without a loss. */
+export async function leave(plan: Plan, run: Run): Promise<void> {
+  if (await tableExists(run)) await load(plan.leaving, run);
+}
+
+/**
+ * Takes everything back, table first. Connections that are captured at this moment lose their way: {@link leave} first
+ * and let them end. Repeating it is harmless.
+ * @throws InterceptionError if a program is missing or not permitted.
+ */
+export async function remove(plan: Plan, run: Run): Promise<void> {
+  if (await tableExists(run)) await must(run, "nft", ["delete", "table", ...TABLE.split(" ")]);
+  for (const object of [...plan.routing].reverse()) {
+    if (await isPresent(object, run)) await removeOne(object, run);
+  }
+}
+
+/** Whether one route or rule of the plan is there, exactly as planned. */
+export async function isPresent(object: RoutingObject, run: Run): Promise<boolean> {
+  const { table, priority } = keysOf(object);
+  const { code, stdout } =
+    object.kind === "route"
+      ? await run("ip", [`-${object.family}`, "-json", "route", "show", "table", table])
+      : await run("ip", [`-${object.family}`, "-json", "rule", "show", "priority", priority]);
+  // `ip` fails for a table that has no route yet.
+  if (code !== 0 || stdout.trim() === "") return false;
+  const rows = JSON.parse(stdout) as Readonly<Record<string, unknown>>[];
+  return rows.some((row) => matches(object, row));
+}
+
+/** Compares a row of `ip -json` with the words that made it. */
+function matches(object: RoutingObject, row: Readonly<Record<string, unknown>>): boolean {
+  const word = (name: string) => after(object.words, name);
+  if (object.kind === "route") {
+    const to = String(object.words[1]);
+    const wanted = to === "0.0.0.0/0" || to === "::/0" ? "default" : to.replace(/\/\d+$/, "");
+    return row["type"] === "local" && row["dev"] === "lo" && row["dst"] === wanted && row["prefsrc"] === word("src");
+  }
+  const [mark, mask] = (word("fwmark") ?? "").split("/");
+  return (
+    Number(row["fwmark"] ?? 0) === Number(mark) &&
+    Number(row["fwmask"] ?? 0xffff_ffff) === Number(mask) &&
+    String(row["table"]) === word("lookup") &&
+    row["dst"] === word("to")?.replace(/\/\d+$/, "") &&
+    (row["uid_start"] === undefined ? undefined : `${row["uid_start"]}-${row["uid_end"]}`) === word("uidrange")
+  );
+}
+
+function keysOf({ words }: RoutingObject): { table: string; priority: string } {
+  return { table: after(words, "table") ?? after(words, "lookup") ?? "", priority: after(words, "priority") ?? "" };
+}
+
+function after(words: readonly string[], name: string): string | undefined {
+  const at = words.indexOf(name);
+  return at < 0 ? undefined : words[at + 1];
+}
+
+async function removeOne({ family, kind, words }: RoutingObject, run: Run): Promise<void> {
+  await run("ip", [`-${family}`, kind, "del", ...words]);
+}
+
+/** Whether our table is loaded. */
+export async function tableExists(run: Run): Promise<boolean> {
+  const outcome = await run("nft", ["list", "tables"]);
+  if (outcome.code !== 0) throw explainFailure("nft", outcome);
+  return outcome.stdout.split("\n").includes(`table ${TABLE}`);
+}
+
+/** Finds out, before anything is changed, whether the plan can be carried out here. */
+async function preflight(plan: Plan, run: Run): Promise<void> {
+  const version = await run("nft", ["--version"]);
+  if (version.code !== 0) throw explainFailure("nft", version);
+  const found = /v(\d+)\.(\d+)\.(\d+)/.exec(version.stdout)?.slice(1).map(Number);
+  if (found === undefined || compare(found, LEAST_NFT) < 0) {
+    throw new InterceptionError(
+      "nft-too-old",
+      `nft is ${version.stdout.trim() || "of unknown version"}`,
+      `install nftables ${LEAST_NFT.join(".")} or later`,
+    );
+  }
+  for (const family of plan.facts.families) await refuseForeign(plan, family, run);
+  // Checks with the kernel, too, and commits nothing.
+  const trial = await run("nft", ["--check", "--file", "-"], plan.ruleset);
+  if (trial.code !== 0) throw explainFailure("nft", trial);
+}
+
+function compare(left: readonly number[], right: readonly number[]): number {
+  for (const [index, value] of right.entries()) {
+    const difference = (left[index] ?? 0) - value;
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+/** Our routing table and our mark must be nobody else's. */
+async function refuseForeign(plan: Plan, family: 4 | 6, run: Run): Promise<void> {
+  const { table, mark } = plan.options.routing;
+  const ours = plan.routing.filter((object) => object.family === family);
+  const rules = await run("ip", [`-${family}`, "-json", "rule", "show"]);
+  if (rules.code !== 0) throw explainFailure("ip", rules);
+  for (const row of JSON.parse(rules.stdout || "[]") as Readonly<Record<string, unknown>>[]) {
+    if (ours.some((object) => object.kind === "rule" && matches(object, row))) continue;
+    const usesMark = row["fwmark"] !== undefined && (Number(row["fwmask"] ?? 0xffff_ffff) & mark) !== 0;
+    if (String(row["table"]) === String(table) || usesMark) {
+      throw new InterceptionError(
+        "conflict",
+        `another program's routing rule uses ${usesMark ? `mark 0x${mark.toString(16)}` : `table ${table}`}: ${JSON.stringify(row)}`,
+        "choose another interception.routing.mark or .table in the configuration",
+      );
+    }
+  }
+}
+
+async function load(ruleset: string, run: Run): Promise<void> {
+  await must(run, "nft", ["--file", "-"], ruleset);
+}
+
+async function must(run: Run, program: string, args: readonly string[], input?: string): Promise<Outcome> {
+  const outcome = await run(program, args, input);
+  if (outcome.code !== 0) throw explainFailure(program, outcome);
+  return outcome;
+}
+
+function explainFailure(program: string, { code, stderr }: Outcome): InterceptionError {
+  const said = stderr.trim().split("\n")[0] ?? "";
+  if (code === 127) {
+    return program === "nft"
+      ? new InterceptionError("nft-missing", "the program nft is not installed", "install the package nftables")
+      : new InterceptionError("ip-missing", "the program ip is not installed", "install the package iproute2");
+  }
+  if (/Operation not permitted|must be root/i.test(stderr)) {
+    return new InterceptionError("not-permitted", `${program} may not change the network`, "run this command as root");
+  }
+  // nft reports an expression the kernel lacks as a file that does not exist, or as an operation it does not support.
+  if (program === "nft" && /No such file or directory|Operation not supported|Protocol/.test(stderr)) {
+    return new InterceptionError(
+      "kernel-feature",
+      `the kernel refused a rule: ${said}`,
+      "use a kernel 5.10 or later with nf_tables, nft_tproxy, nft_ct, nft_fib_inet, nft_reject_inet and nft_socket",
+    );
+  }
+  return new InterceptionError(
+    "failed",
+    `${program}: ${said || `exit status ${code}`}`,
+    "see `mesh-agent intercept plan`",
+  );
+}

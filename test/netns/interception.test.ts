@@ -1,0 +1,263 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { apply, LEASE, leave, type Plan, PROBE, remove, verify } from "../../src/bootstrap/interception/index.ts";
+import { AGENT, type Conversation, Site, USER } from "./support/site.ts";
+
+let site: Site;
+beforeEach(async () => {
+  site = await Site.create();
+});
+afterEach(async () => {
+  await site.remove();
+});
+
+const FAMILIES = ["4", "6"] as const;
+const vmIp = (family: string) => (family === "4" ? site.vm.ip : site.vm.ip6);
+const podIp = (family: string) => (family === "4" ? site.pod.ip : site.pod.ip6);
+/** As Node spells the addresses of these tests: RFC 5952, and mapped on a dual-stack listener. */
+const spelled = (ip: string) => {
+  if (!ip.includes(":")) return `::ffff:${ip}`;
+  const [a = 0, b = 0, c = 0, d = 0] = ip
+    .slice(ip.lastIndexOf(":") + 1)
+    .split(".")
+    .map(Number);
+  return `fd6d:6100::${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+};
+
+async function renewBoth(agent: Conversation): Promise<void> {
+  for (const family of FAMILIES) expect(await agent.ask(`renew ${family}`)).toBe("renewed ok");
+}
+
+/** Ends the lease at once; that it also ends by itself is a test of its own. */
+async function endLease(): Promise<void> {
+  for (const element of ["ipv4", "ipv6"])
+    await site.run("nft", ["delete", "element", "inet", "mesh_agent", "lease", `{ ${element} }`]);
+}
+
+async function intercepted(plan: Plan = site.plan()): Promise<Conversation> {
+  const agent = await site.agent();
+  await apply(plan, site.run);
+  await renewBoth(agent);
+  return agent;
+}
+
+describe.each(FAMILIES)("interception of IPv%s", (family) => {
+  it("brings outgoing connections to the agent, which sees the original destination, and not the agent's own", async () => {
+    const agent = await intercepted();
+    const destination = podIp(family);
+    const original = family === "4" ? destination : spelled(destination);
+    expect(await site.dial(site.vm, destination, 7000)).toBe(`outbound ${original} 7000`);
+    expect(await site.dial(site.vm, destination, 7000, 0)).toBe(`outbound ${original} 7000`);
+    expect(await agent.ask(`dial ${destination} 7000`)).toBe(`pod from ${spelled(vmIp(family))}`);
+  });
+
+  it("brings incoming connections to declared ports to the agent, and none from this host", async () => {
+    const agent = await intercepted();
+    const ip = vmIp(family);
+    expect(await site.dial(site.pod, ip, 8080)).toBe(`inbound ${spelled(ip)} 8080`);
+    expect(await site.dial(site.pod, ip, 22)).toMatch(/^app from /);
+    expect(await site.dial(site.vm, ip, 8080)).toMatch(/^app from /);
+    expect(await agent.ask(`dial ${ip} 8080`)).toMatch(/^app from /);
+    expect(await agent.ask(`dial ${family === "4" ? "127.0.0.1" : "::1"} 8080`)).toMatch(/^app from /);
+  });
+
+  it("lets new connections go out direct and refuses declared ports once the lease has run out", async () => {
+    const agent = await intercepted();
+    const old = await site.hold(site.vm, podIp(family), 7000);
+    expect(await old.hear()).toMatch(/^outbound /);
+    await endLease();
+    expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^pod from /);
+    const began = performance.now();
+    expect(await site.dial(site.pod, vmIp(family), 8080)).toBe("ECONNREFUSED");
+    expect(performance.now() - began).toBeLessThan(2000); // refused, not dropped
+    expect(await site.dial(site.pod, vmIp(family), 22)).toMatch(/^app from /);
+    expect(await old.ask("still captured")).toBe("still captured");
+    await renewBoth(agent);
+    expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^outbound /);
+    expect(await site.dial(site.pod, vmIp(family), 8080)).toMatch(/^inbound /);
+  });
+
+  it("does the opposite if told so", async () => {
+    await apply(
+      site.plan({
+        outbound: { onDeath: "closed", networks: site.podNetworks() },
+        inbound: { onDeath: "open", ports: [8080] },
+      }),
+      site.run,
+    );
+    expect(await site.dial(site.vm, podIp(family), 7000)).toBe("ECONNREFUSED");
+    expect(await site.dial(site.pod, vmIp(family), 8080)).toMatch(/^app from /);
+  });
+
+  it("ends captured connections at once when the agent is killed, and refuses new ones while the lease lives", async () => {
+    const agent = await intercepted();
+    const held = await site.hold(site.vm, podIp(family), 7000);
+    expect(await held.hear()).toMatch(/^outbound /);
+    await agent.kill("SIGKILL");
+    expect(await held.ask("anybody there?")).toMatch(/^(ECONNRESET|EPIPE)$/);
+    expect(await site.dial(site.vm, podIp(family), 7000)).toBe("ECONNREFUSED");
+  });
+
+  it("refuses declared ports although the lease lives, if nobody listens on the agent's port", async () => {
+    const agent = await intercepted();
+    await agent.kill("SIGKILL");
+    expect(await site.dial(site.pod, vmIp(family), 8080)).toBe("ECONNREFUSED");
+  });
+
+  it("leaves open connections alone while it comes and goes", async () => {
+    const out = await site.hold(site.vm, podIp(family), 7000);
+    const into = await site.hold(site.pod, vmIp(family), 8080);
+    expect(await out.hear()).toMatch(/^pod from /);
+    expect(await into.hear()).toMatch(/^app from /);
+    const agent = await intercepted();
+    expect(await out.ask("one")).toBe("one");
+    expect(await into.ask("one")).toBe("one");
+    await agent.kill("SIGKILL");
+    expect(await out.ask("two")).toBe("two");
+    expect(await into.ask("two")).toBe("two");
+    await remove(site.plan(), site.run);
+    expect(await out.ask("three")).toBe("three");
+    expect(await into.ask("three")).toBe("three");
+  });
+
+  it("keeps captured connections while leaving, and captures no new ones", async () => {
+    await intercepted();
+    const out = await site.hold(site.vm, podIp(family), 7000);
+    const into = await site.hold(site.pod, vmIp(family), 8080);
+    expect(await out.hear()).toMatch(/^outbound /);
+    expect(await into.hear()).toMatch(/^inbound /);
+    await leave(site.plan(), site.run);
+    expect(await out.ask("still here")).toBe("still here");
+    expect(await into.ask("still here")).toBe("still here");
+    expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^pod from /);
+    expect(await site.dial(site.pod, vmIp(family), 8080)).toMatch(/^app from /);
+  });
+
+  it("probes itself with or without a lease, without a default route, and not if routing has been tampered with", async () => {
+    const agent = await site.agent();
+    await apply(site.plan(), site.run);
+    await site.run("ip", [`-${family}`, "route", "del", "default"]);
+    const probe = family === "4" ? PROBE.v4 : PROBE.v6;
+    expect(await agent.ask(`probe ${family}`)).toBe(`outbound ${probe} ${PROBE.port}`);
+    await site.run("ip", [`-${family}`, "rule", "del", "fwmark", "0x1000/0x1000", "priority", "1040"]);
+    expect(await agent.ask(`probe ${family}`)).not.toMatch(/^outbound/);
+    await apply(site.plan(), site.run);
+    expect(await agent.ask(`probe ${family}`)).toBe(`outbound ${probe} ${PROBE.port}`);
+    await site.run("nft", ["flush", "ruleset"]);
+    expect(await agent.ask(`probe ${family}`)).not.toMatch(/^outbound/);
+  });
+
+  it("captures only the chosen users", async () => {
+    await intercepted(site.plan({ outbound: { networks: site.podNetworks(), selection: { uids: [USER] } } }));
+    expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^outbound /);
+    expect(await site.dial(site.vm, podIp(family), 7000, USER + 1)).toMatch(/^pod from /);
+  });
+
+  it("spares exempt destinations", async () => {
+    const exempt = [{ network: podIp(family), port: 7000, reason: "enroller" }];
+    await intercepted(site.plan({ outbound: { networks: site.podNetworks(), exempt } }));
+    expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^pod from /);
+  });
+
+  it("gives nobody else a lease", async () => {
+    await apply(site.plan(), site.run);
+    const address = family === "4" ? LEASE.v4 : LEASE.v6;
+    const send = `const s = require("node:dgram").createSocket("udp${family}"); s.send("", ${LEASE.port}, "${address}", () => s.close())`;
+    await site.vm.exec(process.execPath, ["-e", send], { uid: USER });
+    expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^pod from /);
+    await site.vm.exec(process.execPath, ["-e", send], { uid: AGENT });
+    expect(await site.dial(site.vm, podIp(family), 7000)).toBe("ECONNREFUSED"); // captured, and nobody listens
+  });
+});
+
+describe("interception", () => {
+  it("lets the host go within the lease when the agent is killed", async () => {
+    const agent = await intercepted();
+    await agent.kill("SIGKILL");
+    await sleep(LEASE.lastsMs + 500);
+    for (const family of FAMILIES) {
+      expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^pod from /);
+      expect(await site.dial(site.pod, vmIp(family), 8080)).toBe("ECONNREFUSED");
+      expect(await site.dial(site.pod, vmIp(family), 22)).toMatch(/^app from /);
+    }
+  });
+
+  it("holds one lease for each family", async () => {
+    const agent = await site.agent();
+    await apply(site.plan(), site.run);
+    await agent.ask("renew 6");
+    expect(await site.dial(site.vm, podIp("6"), 7000)).toMatch(/^outbound /);
+    expect(await site.dial(site.vm, podIp("4"), 7000)).toMatch(/^pod from /);
+  });
+
+  it("undoes itself exactly, whatever else is there", async () => {
+    await site.run(
+      "nft",
+      ["-f", "-"],
+      "table inet firewall { chain input { type filter hook input priority 0; tcp dport 9 drop; }; }\n",
+    );
+    await site.run("ip", ["rule", "add", "fwmark", "0x4000/0x4000", "lookup", "77", "priority", "900"]);
+    const before = await site.snapshot();
+    await apply(site.plan(), site.run);
+    await apply(site.plan(), site.run);
+    expect(await site.snapshot()).not.toBe(before);
+    await remove(site.plan(), site.run);
+    await remove(site.plan(), site.run);
+    expect(await site.snapshot()).toBe(before);
+  });
+
+  it("renews its rules without a gap: lease and connections outlive 50 reloads", async () => {
+    const agent = await intercepted();
+    const held = await site.hold(site.vm, podIp("4"), 7000);
+    expect(await held.hear()).toMatch(/^outbound /);
+    for (let round = 0; round < 50; round++) {
+      const ports = round % 2 === 0 ? [8080, "9000-9010"] : [8080];
+      await site.run("nft", ["-f", "-"], site.plan({ inbound: { ports } }).ruleset);
+      if (round % 10 === 0) await renewBoth(agent);
+    }
+    expect(await held.ask("alive")).toBe("alive");
+    expect(await site.dial(site.pod, vmIp("4"), 8080)).toMatch(/^inbound /);
+  });
+
+  it("finds what somebody else took away or changed, and mends it", async () => {
+    const plan = site.plan();
+    const agent = await intercepted(plan);
+    expect(await verify(plan, site.run)).toEqual([]);
+    await renewBoth(agent);
+    const tamper: [string, string[], string][] = [
+      ["nft", ["flush", "ruleset"], "table-missing"],
+      ["nft", ["flush", "chain", "inet", "mesh_agent", "outbound_new"], "table-differs"],
+      ["nft", ["add", "element", "inet", "mesh_agent", "inbound_ports", "{ 22 }"], "table-differs"],
+      ["ip", ["rule", "del", "priority", "1040"], "rule-missing"],
+      ["ip", ["-6", "rule", "del", "priority", "1040"], "rule-missing"],
+      ["ip", ["route", "flush", "table", "4140"], "route-missing"],
+      ["ip", ["-6", "route", "flush", "table", "4140"], "route-missing"],
+    ];
+    for (const [program, args, what] of tamper) {
+      expect((await site.run(program, args)).stderr).toBe("");
+      expect((await verify(plan, site.run)).map((finding) => finding.what)).toContain(what);
+      await apply(plan, site.run);
+      expect(await verify(plan, site.run)).toEqual([]);
+    }
+  });
+
+  it("changes nothing if it cannot have everything", async () => {
+    await site.run("ip", ["rule", "add", "fwmark", "0x1000/0xf000", "lookup", "77", "priority", "900"]);
+    const before = await site.snapshot();
+    await expect(apply(site.plan(), site.run)).rejects.toMatchObject({ problem: "conflict" });
+    await expect(
+      apply(
+        { ...site.plan({ routing: { mark: 0x10000 } }), ruleset: "add rule inet nowhere nothing accept\n" },
+        site.run,
+      ),
+    ).rejects.toMatchObject({ name: "InterceptionError" });
+    expect(await site.snapshot()).toBe(before);
+    const unprivileged = site.plan({ routing: { mark: 0x10000 } });
+    await expect(
+      apply(unprivileged, async (program, args, input) => {
+        const { code, stdout, stderr } = await site.vm.exec(program, args, { input: input ?? "", uid: USER });
+        return { code: code ?? 137, stdout, stderr };
+      }),
+    ).rejects.toMatchObject({ problem: "not-permitted" });
+  });
+});
