@@ -18,7 +18,7 @@ export function nameAt(text: string, from: number, to: number): HeaderName | und
   const seen = slots[slot];
   if (seen !== undefined && seen.spelled.length === length && text.startsWith(seen.spelled, from)) return seen;
   const name = headerName(text.slice(from, to));
-  // Long names are not remembered by `headerName` either, and would keep the head they were cut from alive.
-  if (name !== undefined && length <= 64) slots[slot] = name;
+  // Only what `headerName` itself remembers: other names are slices that would keep the head they were cut from alive.
+  if (name !== undefined && headerName(name.spelled) === name) slots[slot] = name;
   return name;
 }
