@@ -16,6 +16,7 @@ if (stay === undefined) {
   });
 } else {
   socket.on("data", (data) => process.stdout.write(data));
+  socket.on("end", () => process.stdout.write("end\n"));
   socket.on("close", () => process.exit(0));
   createInterface({ input: process.stdin }).on("line", (line) => socket.write(`${line}\n`));
 }
