@@ -9,12 +9,12 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { Worker } from "node:worker_threads";
+import { dup } from "../../src/agent/posix.ts";
 import type { WorkerStart } from "../../src/agent/worker.ts";
-import type { DiscoveryRequest, WorkerReport } from "../../src/proxy/core/messages.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
+import type { DiscoveryRequest, WorkerReport } from "../../src/proxy/core/messages.ts";
 import type { DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
 import { defaultInboundPolicy, forwardPolicy, type OutboundPolicy } from "../../src/proxy/policy/index.ts";
-import { dup } from "../../src/agent/posix.ts";
 
 /** How a hop is set up. Files are PEM; the certificate's first DNS name is the identity of both hops. */
 export interface HopOptions {
@@ -102,8 +102,20 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
     const copies = [dup(fd)];
     const start: WorkerStart = {
       index,
-      inbound: { port: options.role === "inbound" ? options.listen : 4143, detectTimeoutMs: 10_000, connectTimeoutMs: 1_000, failfastMs: 1_000 },
-      outbound: { port: 4140, detectTimeoutMs: 10_000, connectTimeoutMs: 1_000, failfastMs: 3_000, localIps: [] },
+      inbound: {
+        port: options.role === "inbound" ? options.listen : 4143,
+        detectTimeoutMs: 10_000,
+        connectTimeoutMs: 1_000,
+        failfastMs: 1_000,
+      },
+      outbound: {
+        port: 4140,
+        detectTimeoutMs: 10_000,
+        connectTimeoutMs: 1_000,
+        failfastMs: 3_000,
+        localIps: [],
+        probeTargets: [],
+      },
       defaultPolicy: "all-authenticated",
       clusterNetworks: [],
       opaquePorts: options.opaque === true ? [options.appPort] : [],
@@ -114,7 +126,9 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
       tap: false,
       ...(options.tlsGroups === undefined ? {} : { tlsGroups: options.tlsGroups }),
     };
-    const worker = new Worker(new URL("../../src/agent/worker.ts", import.meta.url), { workerData: start });
+    // Bundled by the benchmark, or as it stands in the tree.
+    const script = import.meta.url.endsWith(".ts") ? "../../src/agent/worker.ts" : "./worker.js";
+    const worker = new Worker(new URL(script, import.meta.url), { workerData: start });
     worker.on("message", (message: WorkerReport | DiscoveryRequest) => {
       if (message.type === "worker.ready") {
         if (++ready === count) process.stdout.write("ready\n");
@@ -125,7 +139,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
       }
     });
     worker.on("error", (error) => {
-      process.stderr.write(`${error.stack}\n`);
+      console.error(error);
       process.exit(1);
     });
   }

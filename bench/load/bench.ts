@@ -1,0 +1,204 @@
+/**
+ * Compares two of our hops with two of HAProxy's in the same run: HTTP/1 that travels as HTTP/2 over mutual TLS, bytes
+ * over mutual TLS, handshakes, memory. Both are measured in turns, so that a busy machine is unfair to both alike; a
+ * figure is the median of the rounds, a ratio is ours ÷ HAProxy's.
+ *
+ *   BENCH_SECONDS=5 BENCH_ROUNDS=5 node bench/load/bench.ts
+ *
+ * Writes bench/results.json and the table in bench/RESULTS.md.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { cpus, release, tmpdir } from "node:os";
+import { join } from "node:path";
+import { createPki } from "../../src/lab/pki.ts";
+import type { BulkResult } from "./bulk-source.ts";
+import type { HandshakeResult } from "./handshakes.ts";
+import {
+  bundleHop,
+  type Implementation,
+  type Material,
+  type Pair,
+  startPage,
+  startPair,
+  TLS_GROUPS,
+  writeMaterial,
+} from "./hops.ts";
+import { cpuSeconds, freePort, rssMb, run, runScript, startService, stopServices } from "./processes.ts";
+import type { RateResult } from "./rate.ts";
+import { type Figures, median, type Results, writeTable } from "./results.ts";
+
+const SECONDS = Number(process.env["BENCH_SECONDS"] ?? 5);
+const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
+const WARM_UP_SECONDS = Math.min(2, SECONDS);
+const IDENTITY = "bench.mesh.serviceaccount.identity.linkerd.cluster.local";
+const ROOT = join(import.meta.dirname, "../..");
+const BOTH = ["ours", "haproxy"] as const;
+
+const folder = mkdtempSync(join(tmpdir(), "mesh-agent-bench-"));
+process.once("SIGINT", () => {
+  cleanUp();
+  process.exit(130);
+});
+try {
+  await main();
+} finally {
+  cleanUp();
+}
+
+function cleanUp(): void {
+  stopServices();
+  rmSync(folder, { recursive: true, force: true });
+}
+
+async function main(): Promise<void> {
+  const pki = await createPki();
+  const leaf = await pki.issuer.issue({ dns: [IDENTITY] });
+  const material = writeMaterial(folder, IDENTITY, leaf, pki.root.certificatePem);
+  await bundleHop(folder);
+  const sinkPort = await freePort();
+  await startService(
+    [process.execPath, join(import.meta.dirname, "bulk-sink.ts"), JSON.stringify({ port: sinkPort })],
+    sinkPort,
+  );
+  const pagePort = await startPage(folder);
+  const pairs = async (traffic: "http" | "opaque", appPort: number): Promise<Record<(typeof BOTH)[number], Pair>> => ({
+    ours: await startPair("ours", traffic, appPort, material),
+    haproxy: await startPair("haproxy", traffic, appPort, material),
+  });
+  const http = {
+    ...(await pairs("http", pagePort)),
+    "haproxy-reuse": await startPair("haproxy-reuse", "http", pagePort, material),
+  };
+  const opaque = await pairs("opaque", sinkPort);
+  const idleMb = { ours: memoryMb(http.ours), haproxy: memoryMb(http.haproxy) };
+
+  const concurrent = await compare("HTTP/1, 50 connections", [...BOTH, "haproxy-reuse"], (which, seconds) =>
+    measureHttp(http[which], seconds),
+  );
+  const paced = await compare("HTTP/1, 2,000 requests/s", BOTH, (which, seconds) =>
+    measureRate(http[which].frontPort, seconds),
+  );
+  const direct = await measureRate(pagePort, SECONDS);
+  const loadedMb = { ours: memoryMb(http.ours), haproxy: memoryMb(http.haproxy) };
+  const bulk = await compare("opaque bytes", BOTH, (which, seconds) => measureBulk(opaque[which], seconds));
+  const handshake = await compare("handshakes", BOTH, (which, seconds) =>
+    measureHandshakes(http[which], material, seconds),
+  );
+
+  const figures = (which: (typeof BOTH)[number]): Figures => ({
+    meshed_http1_c50: throughput(concurrent[which]),
+    meshed_http1_2000rps: { p50_ms: median(paced[which], "p50Ms"), p99_ms: median(paced[which], "p99Ms") },
+    opaque_bulk: {
+      gb_per_cpu_second: 1 / median(bulk[which], "cpuSecondsPerGb"),
+      gb_per_second: median(bulk[which], "gbPerSecond"),
+    },
+    handshake: {
+      cpu_us: median(handshake[which], "cpuUs"),
+      per_second: median(handshake[which], "perSecond"),
+    },
+    rss: { idle_mb: idleMb[which], loaded_mb: loadedMb[which] },
+  });
+  const results: Results = {
+    ours: figures("ours"),
+    haproxy: figures("haproxy"),
+    haproxyReuse: throughput(concurrent["haproxy-reuse"]),
+    direct: { p50_ms: direct.p50Ms, p99_ms: direct.p99Ms },
+    about: {
+      machine: `${cpus()[0]?.model ?? "unknown"}, ${cpus().length} cores, Linux ${release()}`,
+      node: process.version,
+      commit: await commit(),
+      haproxy: /version (\S+)/.exec(await run(["haproxy", "-v"]))?.[1] ?? "unknown",
+      seconds: SECONDS,
+      rounds: ROUNDS,
+    },
+  };
+  writeTable(results, join(ROOT, "bench"));
+}
+
+/** Measures all in turns, after a warm-up that is thrown away. */
+async function compare<Which extends Implementation, Figure>(
+  name: string,
+  implementations: readonly Which[],
+  measure: (which: Which, seconds: number) => Promise<Figure>,
+): Promise<Record<Which, Figure[]>> {
+  const figures = Object.fromEntries(implementations.map((which) => [which, [] as Figure[]])) as Record<
+    Which,
+    Figure[]
+  >;
+  for (const which of implementations) await measure(which, WARM_UP_SECONDS);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const which of implementations) {
+      const figure = await measure(which, SECONDS);
+      figures[which].push(figure);
+      console.log(`${name}, round ${round + 1}, ${which}: ${JSON.stringify(figure)}`);
+    }
+  }
+  return figures;
+}
+
+function throughput(rounds: readonly { cpuUs: number; requestsPerSecond: number }[]): Figures["meshed_http1_c50"] {
+  return {
+    cpu_us_per_request_hop: median(rounds, "cpuUs"),
+    requests_per_second: median(rounds, "requestsPerSecond"),
+  };
+}
+
+/** CPU seconds of both hops together while `work` runs. */
+async function cpuWhile<Result>(pair: Pair, work: () => Promise<Result>): Promise<{ result: Result; cpu: number }> {
+  const spent = (): number => cpuSeconds(pair.outboundPid) + cpuSeconds(pair.inboundPid);
+  const before = spent();
+  const result = await work();
+  return { result, cpu: spent() - before };
+}
+
+async function measureHttp(pair: Pair, seconds: number): Promise<{ cpuUs: number; requestsPerSecond: number }> {
+  const url = `http://127.0.0.1:${pair.frontPort}/`;
+  const { result: text, cpu } = await cpuWhile(pair, () => run(["wrk", "-t1", "-c50", `-d${seconds}s`, url]));
+  if (/Non-2xx|Socket errors/.test(text)) throw new Error(`requests failed:\n${text}`);
+  const requests = Number(/(\d+) requests in/.exec(text)?.[1]);
+  return { cpuUs: (cpu / requests / 2) * 1e6, requestsPerSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1]) };
+}
+
+async function measureRate(port: number, seconds: number): Promise<RateResult> {
+  const options = { port, requestsPerSecond: 2000, seconds, warmUpSeconds: 1, connections: 50 };
+  const result = await runScript<RateResult>("rate", options);
+  if (result.failures > 0) throw new Error(`requests failed: ${JSON.stringify(result)}`);
+  return result;
+}
+
+async function measureBulk(pair: Pair, seconds: number): Promise<{ cpuSecondsPerGb: number; gbPerSecond: number }> {
+  const options = { port: pair.frontPort, seconds, connections: 4 };
+  const { result, cpu } = await cpuWhile(pair, () => runScript<BulkResult>("bulk-source", options));
+  const gb = result.bytes / 1e9;
+  return { cpuSecondsPerGb: cpu / gb / 2, gbPerSecond: gb / result.seconds };
+}
+
+async function measureHandshakes(
+  pair: Pair,
+  material: Material,
+  seconds: number,
+): Promise<{ cpuUs: number; perSecond: number }> {
+  const before = cpuSeconds(pair.inboundPid);
+  const result = await runScript<HandshakeResult>("handshakes", {
+    port: pair.tlsPort,
+    seconds,
+    concurrency: 4,
+    ...material,
+    alpn: pair.implementation === "ours" ? "transport.l5d.io/v1" : "h2",
+    groups: TLS_GROUPS,
+  });
+  if (result.failures > 0) throw new Error(`handshakes failed: ${JSON.stringify(result)}`);
+  const cpu = cpuSeconds(pair.inboundPid) - before;
+  return { cpuUs: (cpu / result.handshakes) * 1e6, perSecond: result.handshakes / result.seconds };
+}
+
+/** The larger of the two hops. */
+function memoryMb(pair: Pair): number {
+  return Math.max(rssMb(pair.outboundPid), rssMb(pair.inboundPid));
+}
+
+async function commit(): Promise<string> {
+  const head = (await run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"])).trim();
+  const changed = (await run(["git", "-C", ROOT, "status", "--porcelain", "src"])).trim();
+  return changed === "" ? head : `${head} with changes`;
+}
