@@ -89,6 +89,11 @@ export class RateLimiter {
     return bucket.take(now) ? undefined : { which: "per-identity", limit: perIdentity };
   }
 
+  /** Identities with a bucket of their own. */
+  get remembered(): number {
+    return this.#identities.size;
+  }
+
   #prune(now: Millis): void {
     for (const [id, bucket] of this.#identities) if (bucket.full(now)) this.#identities.delete(id);
     // With many busy identities, scanning for every new one would be quadratic.
