@@ -61,7 +61,7 @@ export const KEYS = {
   "workload.kind": choice(["external-workload", "pod"], "external-workload", "What the control plane knows this workload as."),
   "workload.addresses": list("", "Addresses of this workload; empty: all of the host's.", "IP addresses", asText),
   "identity.source": choice(["enroller", "files"], "enroller", "Where the certificate comes from."),
-  "identity.directory": text("/var/lib/mesh-agent/identity", "With `files`: directory with key.pem, certificate.pem and anchors.pem."),
+  "identity.directory": text("/var/lib/mesh-agent/identity", "With `files`: directory with tls.key, tls.crt and ca.crt."),
   "identity.serverName": text("", "With `files`: the name that peers put into SNI; empty: the certificate's first DNS name."),
   "identity.machineIdFile": text("/etc/machine-id", "What tells this machine from its clones; only a hash of it leaves the host."),
   "identity.joinFile": text("/etc/mesh-agent/join", "Join string for an unattended start; removed once used."),

@@ -15,7 +15,11 @@ import { ExchangeRecorder } from "./recorder.ts";
 export interface WorkerStart {
   readonly index: number;
   readonly inbound: InboundConfig;
-  readonly outbound: Omit<OutboundConfig, "localIps"> & { readonly port: number; readonly localIps: readonly string[] };
+  readonly outbound: Omit<OutboundConfig, "localIps" | "probeTargets"> & {
+    readonly port: number;
+    readonly localIps: readonly string[];
+    readonly probeTargets: readonly string[];
+  };
   readonly defaultPolicy: DefaultPolicyName;
   readonly clusterNetworks: readonly string[];
   readonly opaquePorts: readonly number[];
@@ -59,7 +63,11 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const outbound = new OutboundAcceptor(
     {
       ...shared,
-      config: { ...start.outbound, localIps: new Set(start.outbound.localIps) },
+      config: {
+        ...start.outbound,
+        localIps: new Set(start.outbound.localIps),
+        probeTargets: new Set(start.outbound.probeTargets),
+      },
       recorder: recorders.outbound,
     },
     start.outbound.port,
@@ -68,6 +76,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
 
   /** Sockets are open from the start (the kernel queues); connections are taken once we can prove who we are. */
   const accept = async () => {
+    post({ type: "worker.adopting" });
     for (const fd of start.inboundFds) await open((accepted) => inbound.accept(accepted), fd);
     for (const fd of start.outboundFds) await open((accepted) => outbound.accept(accepted), fd);
     post({ type: "worker.ready" });

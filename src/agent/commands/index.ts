@@ -1,4 +1,9 @@
 import type { Command } from "commander";
+import * as config from "./config.ts";
+import * as intercept from "./intercept.ts";
+import * as run from "./run.ts";
+import * as status from "./status.ts";
+import * as tap from "./tap.ts";
 
 /** One subcommand: says its options at once, loads what it needs only when it runs. */
 export interface CommandModule {
@@ -6,4 +11,4 @@ export interface CommandModule {
 }
 
 /** Every subcommand, one file each. Heavy imports stay inside the actions, so that `--help` is quick. */
-export const commands: readonly CommandModule[] = [];
+export const commands: readonly CommandModule[] = [config, intercept, run, status, tap];

@@ -85,7 +85,7 @@ export function acceptAnswer(
  * Reads roots that came over an authenticated stream.
  * @returns PEM; undefined if there is none, too many, or one that cannot be read: the old ones stay.
  */
-export function acceptAnchors(anchors: TrustAnchors): readonly string[] | undefined {
+export function acceptAnchors(anchors: { readonly roots: readonly Uint8Array[] }): readonly string[] | undefined {
   if (anchors.roots.length === 0 || anchors.roots.length > MAX_ROOTS) return undefined;
   const roots = anchors.roots.map(parseDer);
   return roots.every((root) => root !== undefined) ? roots.map((root) => derToPem(root.raw)) : undefined;

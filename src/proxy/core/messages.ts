@@ -121,6 +121,8 @@ export type WorkerOrder =
 
 /** Worker → main thread, beside discovery and metrics. */
 export type WorkerReport =
+  /** The listening descriptors are the worker's from now on: it closes them, also by dying. */
+  | { readonly type: "worker.adopting" }
   /** Accepting; only after the first identity. */
   | { readonly type: "worker.ready" }
   | { readonly type: "worker.drained" }

@@ -28,8 +28,14 @@ export class OutboundAcceptor {
       socket.destroy();
       return;
     }
+    const key = formatSocketAddress(originalDst);
+    if (this.#deps.config.probeTargets?.has(key) === true) {
+      socket.end();
+      socket.resume();
+      return;
+    }
     const client: Client = { ip, tls: "none", id: undefined };
-    const destination = this.#destination(accepted);
+    const destination = this.#destination(key, accepted);
     destination.enter();
     const abandoned = () => {
       destination.handle.cancel(waiter);
@@ -41,7 +47,7 @@ export class OutboundAcceptor {
         if (socket.destroyed) return destination.leave();
         if (destination.policy === undefined) {
           this.#deps.runtime.log.info("discovery failed", {
-            destination: formatSocketAddress(originalDst),
+            destination: key,
             why: destination.handle.why,
           });
           socket.destroy();
@@ -68,8 +74,7 @@ export class OutboundAcceptor {
     this.#destinations.clear();
   }
 
-  #destination(accepted: Accepted): Destination {
-    const key = formatSocketAddress(accepted.originalDst);
+  #destination(key: string, accepted: Accepted): Destination {
     let destination = this.#destinations.get(key);
     if (destination === undefined) {
       destination = new Destination(this.#deps, accepted.originalDst);

@@ -14,6 +14,8 @@ export interface OutboundConfig {
   readonly failfastMs: number;
   /** Addresses of this workload: endpoints there are spoken to in clear text, by themselves. */
   readonly localIps: ReadonlySet<string>;
+  /** `ip:port` of the agent's self-probe: a connection to it has proved, by arriving, that interception works. */
+  readonly probeTargets?: ReadonlySet<string>;
 }
 
 /** Everything the outbound side is given. */

@@ -218,7 +218,8 @@ export class Http1Client implements Machine {
         this.#fail(refuse(502, "RFC 9110 §15.2", "too many interim responses"));
       } else this.#handler.onInterim(head);
     } else this.#onFinal(head, chunk, next);
-    return next;
+    // The bytes behind the head that ends HTTP are set aside already.
+    return this.#reading === "tunnel" ? chunk.length : next;
   }
 
   #onFinal(head: ResponseHead, chunk: Buffer, next: number): void {

@@ -1,0 +1,487 @@
+import { chmodSync, rmSync } from "node:fs";
+import type { Server } from "node:http";
+import { hostname, networkInterfaces } from "node:os";
+import { type Log, type MeshConfiguration, realScheduler, workloadToken } from "../bootstrap/control/index.ts";
+import { AttachClient, type HostReadiness, Probes, type RegistrationState, readMachineId } from "../bootstrap/host/index.ts";
+import { acceptAnchors, EnrolledIdentity, FileIdentity, saveMembership, type StoredMembership } from "../bootstrap/identity/index.ts";
+import { PROBE } from "../bootstrap/interception/index.ts";
+import { formatCidr, formatSocketAddress, parseCidr } from "../proxy/core/address.ts";
+import type { IdentitySource } from "../proxy/core/identity.ts";
+import type { TapEvent } from "../proxy/core/messages.ts";
+import { Hub } from "../proxy/discovery/index.ts";
+import { DEFAULT_POLICIES, type DefaultPolicyName } from "../proxy/policy/index.ts";
+import { createAdminServer, createControlServer } from "./admin/index.ts";
+import { openAnswerStore } from "./answer-store.ts";
+import type { Config } from "./config.ts";
+import { ControlPlaneClient } from "./control-plane.ts";
+import { CommandError, EXIT } from "./exit.ts";
+import { INTERCEPTION_FILE, interceptionFile } from "./intercept-file.ts";
+import { LeaseKeeper } from "./lease-keeper.ts";
+import { type ListenerFds, ownListeners, systemdListeners } from "./listeners.ts";
+import { type AgentLogger, createLogger } from "./log.ts";
+import { membership } from "./membership.ts";
+import { MetricsStore, ProcessMetrics } from "./metrics/index.ts";
+import type { AgentStatus, LifecycleState } from "./status.ts";
+import { openStore, type Store } from "./store.ts";
+import { serviceManager } from "./systemd.ts";
+import { VERSION } from "./version.ts";
+import { WorkerPool, workerCount } from "./worker-pool.ts";
+
+// How long a stop waits for the cluster to let go of us before the drain begins.
+const LEAVE_MS = 3_000;
+const POLICY_PORT = 8090;
+const DESTINATION_PORT = 8086;
+
+/** Builds the whole agent on the main thread, in start-up order, and runs it until it is told to stop. */
+export async function runAgent(config: Config): Promise<void> {
+  const startedAt = Date.now();
+  const log = createLogger(config["log.level"]);
+  const agent = new Agent(config, log, startedAt);
+  agent.guard();
+  await agent.start();
+}
+
+class Agent {
+  readonly #config: Config;
+  readonly #log: AgentLogger;
+  readonly #startedAt: number;
+  readonly #store: Store;
+  readonly #metrics = new MetricsStore(() => performance.now());
+  readonly #process: ProcessMetrics;
+  readonly #manager: ReturnType<typeof serviceManager>;
+  readonly #tappers = new Set<(event: TapEvent) => void>();
+  #state: LifecycleState = "starting";
+  #member: StoredMembership | undefined;
+  #identity: IdentitySource | undefined;
+  #enrolled: EnrolledIdentity | undefined;
+  #hub: Hub | undefined;
+  #workers: WorkerPool | undefined;
+  #attach: AttachClient | undefined;
+  #registration: RegistrationState | undefined;
+  #probes: Probes | undefined;
+  #lease: LeaseKeeper | undefined;
+  #servers: Server[] = [];
+  #stopping: Promise<void> | undefined;
+
+  constructor(config: Config, log: AgentLogger, startedAt: number) {
+    this.#config = config;
+    this.#log = log;
+    this.#startedAt = startedAt;
+    this.#store = openStore(config["state.directory"]);
+    this.#process = new ProcessMetrics(this.#metrics.registry, startedAt, () => Date.now());
+    this.#manager = serviceManager(process.env, log);
+  }
+
+  /** Installs what must hold from the first moment: signals, and the end of a process that met a bug. */
+  guard(): void {
+    process.on("SIGTERM", () => this.#signalled());
+    process.on("SIGINT", () => this.#signalled());
+    const bug = (error: unknown) => {
+      this.#log.error("uncaught error: draining and ending", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      // Unknown state: no promises, two seconds for what is open; systemd holds the sockets meanwhile.
+      setTimeout(() => process.exit(EXIT.failure), 2_000).unref();
+      void this.#workers?.drain(1_500).finally(() => process.exit(EXIT.failure));
+      if (this.#workers === undefined) process.exit(EXIT.failure);
+    };
+    process.on("uncaughtException", bug);
+    process.on("unhandledRejection", bug);
+  }
+
+  async start(): Promise<void> {
+    const config = this.#config;
+    const listeners = systemdListeners(process.env, process.pid) ?? (config["proxy.listeners"] === "self" ? ownListeners(config) : undefined);
+    if (listeners === undefined)
+      throw new CommandError(EXIT.configuration, "no listening sockets were passed in", "start the systemd unit, or set proxy.listeners: self");
+    await this.#serveAdmin(listeners);
+    await this.#identify();
+    const identity = this.#identity as IdentitySource;
+    this.#writeInterception();
+    this.#hub = this.#discovery(identity);
+    this.#workers = new WorkerPool({
+      count: workerCount(config["proxy.workers"]),
+      inboundFds: listeners.get("inbound") ?? [],
+      outboundFds: listeners.get("outbound") ?? [],
+      start: () => this.#workerStart(),
+      identity: () => identity.current(),
+      hub: this.#hub,
+      metrics: this.#metrics,
+      log: this.#log,
+      now: () => performance.now(),
+      onTap: (event) => {
+        for (const tapper of this.#tappers) tapper(event);
+      },
+      onReadiness: () => this.#readinessChanged(),
+    });
+    identity.subscribe((next) => {
+      this.#workers?.identity(next);
+      this.#gauges();
+    });
+    this.#hub.keepInbound(this.#ports());
+    this.#gauges();
+    this.#lease = new LeaseKeeper(this.#log, () => this.#readinessChanged());
+    this.#lease.start();
+    if (this.#member !== undefined) this.#register(this.#member);
+    this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
+  }
+
+  // --- identity and registration -----------------------------------------------------------------------------------
+
+  async #identify(): Promise<void> {
+    const config = this.#config;
+    const log = bootstrapLog(this.#log);
+    if (config["identity.source"] === "files") {
+      const files = new FileIdentity({ directory: config["identity.directory"], scheduler: realScheduler, log });
+      this.#identity = files;
+      return;
+    }
+    this.#setState("joining");
+    const member = await membership(config, this.#store, log);
+    this.#member = member;
+    const { configuration } = member;
+    this.#enrolled = new EnrolledIdentity({
+      identity: member.identity,
+      workload: configuration.workload,
+      mesh: configuration,
+      enrollers: () => member.enrollers,
+      version: VERSION,
+      scheduler: realScheduler,
+      log,
+      save: (identity) => this.#save({ ...(this.#member as StoredMembership), identity }),
+    });
+    this.#enrolled.start();
+    this.#identity = this.#enrolled;
+  }
+
+  #save(member: StoredMembership): void {
+    this.#member = member;
+    saveMembership(this.#store, member);
+  }
+
+  #register(member: StoredMembership): void {
+    const config = this.#config;
+    const { configuration } = member;
+    const log = bootstrapLog(this.#log);
+    this.#attach = new AttachClient({
+      workload: configuration.workload,
+      mesh: configuration,
+      enrollers: member.enrollers,
+      identity: this.#identity as IdentitySource,
+      machine: readMachineId(config["identity.machineIdFile"]),
+      hostname: hostname(),
+      version: VERSION,
+      scheduler: realScheduler,
+      log,
+      addresses: () => config["workload.addresses"],
+      handlers: {
+        configuration: (next) => this.#configured(next),
+        trustAnchors: (roots) => {
+          const anchors = acceptAnchors({ roots });
+          if (anchors !== undefined) this.#enrolled?.setTrustAnchors(anchors);
+        },
+        registration: (state) => {
+          this.#registration = state;
+          this.#manager.status(this.#summary());
+        },
+        shutdownIdentity: (message) => this.#revoked(message),
+        superseded: () => void this.#stop(config["drain.timeout"], false),
+        refused: (error) => {
+          if (error.code === "revoked") this.#revoked(error.message);
+        },
+        state: () => this.#manager.status(this.#summary()),
+      },
+    });
+    this.#probes = new Probes({ scheduler: realScheduler, changed: () => this.#readinessChanged() });
+    this.#probes.configure(configuration.probes);
+    this.#attach.start();
+    this.#readinessChanged();
+  }
+
+  #configured(next: MeshConfiguration): void {
+    const member = this.#member;
+    if (member === undefined) return;
+    this.#save({ ...member, configuration: next });
+    this.#writeInterception();
+    this.#probes?.configure(next.probes);
+    this.#hub?.keepInbound(this.#ports());
+    this.#hub?.retryNow();
+  }
+
+  /** The workload is not ours any more: nothing of the identity stays, and no restart brings it back. */
+  #revoked(message: string): void {
+    this.#log.error("the identity was revoked: closing every connection", { why: message });
+    this.#enrolled?.shutDown();
+    this.#store.remove("membership.json");
+    void this.#stop(0, false).finally(() => process.exit(EXIT.notPermitted));
+  }
+
+  // --- the parts ---------------------------------------------------------------------------------------------------
+
+  #discovery(identity: IdentitySource): Hub {
+    const config = this.#config;
+    const direct = config["controlPlane.direct"];
+    const locate = (own: string, service: "destination" | "policy") => () => {
+      const mesh = this.#member?.configuration;
+      const tlsName = config["controlPlane.name"] || mesh?.[service].tlsName || "";
+      if (own !== "") return { addresses: [own], tlsName };
+      return { addresses: direct ? (mesh?.[service].addresses ?? []) : (this.#member?.enrollers ?? []), tlsName };
+    };
+    const destination = new ControlPlaneClient(identity, locate(config["controlPlane.destination"], "destination"), direct ? undefined : DESTINATION_PORT);
+    const policy = new ControlPlaneClient(identity, locate(config["controlPlane.policy"], "policy"), direct ? undefined : POLICY_PORT);
+    return new Hub({
+      destination: destination.get,
+      policy: policy.get,
+      contextToken: () => this.#member?.configuration.contextToken ?? this.#token(),
+      policyWorkload: () => this.#member?.configuration.policyToken ?? this.#token(),
+      profileNetworks: () => this.#clusterNetworks(),
+      clock: realScheduler,
+      timers: realScheduler,
+      rng: Math.random,
+      timeoutMs: config["discovery.timeout"],
+      maxStaleMs: config["discovery.maxStale"],
+      store: openAnswerStore(`${config["state.directory"]}/discovery`, this.#log),
+      log: this.#log,
+    });
+  }
+
+  #token(): string {
+    const namespace = this.#config["workload.namespace"];
+    const name = this.#config["workload.name"];
+    return this.#config["workload.kind"] === "pod" ? JSON.stringify({ ns: namespace, pod: name }) : workloadToken(namespace, name);
+  }
+
+  #clusterNetworks() {
+    const mesh = this.#member?.configuration.clusterNetworks.map(parseCidr).filter((net) => net !== undefined);
+    return mesh !== undefined && mesh.length > 0 ? mesh : this.#config["inbound.clusterNetworks"];
+  }
+
+  #ports(): readonly number[] {
+    const mesh = this.#member?.configuration;
+    return [...new Set([...this.#config["inbound.ports"], ...(mesh?.ports.map((port) => port.port) ?? [])])];
+  }
+
+  #workerStart(): ConstructorParameters<typeof WorkerPool>[0]["start"] extends () => infer R ? R : never {
+    const config = this.#config;
+    const mesh = this.#member?.configuration;
+    const configured = mesh?.defaultInboundPolicy;
+    const addresses = config["workload.addresses"];
+    return {
+      inbound: {
+        port: config["inbound.port"],
+        detectTimeoutMs: config["inbound.detectTimeout"],
+        connectTimeoutMs: config["inbound.connectTimeout"],
+        failfastMs: config["inbound.failfastTimeout"],
+      },
+      outbound: {
+        port: config["outbound.port"],
+        detectTimeoutMs: config["outbound.detectTimeout"],
+        connectTimeoutMs: config["outbound.connectTimeout"],
+        failfastMs: config["outbound.failfastTimeout"],
+        localIps: addresses.length > 0 ? addresses : hostAddresses(),
+        probeTargets: [formatSocketAddress({ ip: PROBE.v4, port: PROBE.port }), formatSocketAddress({ ip: PROBE.v6, port: PROBE.port })],
+      },
+      defaultPolicy: isDefaultPolicy(configured) ? configured : config["inbound.defaultPolicy"],
+      clusterNetworks: this.#clusterNetworks().map(formatCidr),
+      opaquePorts: [...config["inbound.opaquePorts"], ...(mesh?.opaquePorts ?? [])],
+      debug: this.#log.level === "debug",
+    };
+  }
+
+  #writeInterception(): void {
+    const uid = process.getuid?.() ?? 0;
+    // As root the exemption of our own connections would exempt everybody's: such a set-up is for tests without rules.
+    if (uid === 0) return;
+    const unit = process.env["INVOCATION_ID"] === undefined ? undefined : "mesh-agent.service";
+    const file = interceptionFile(this.#config, this.#member?.configuration, this.#member?.enrollers ?? [], uid, unit);
+    const text = `${JSON.stringify(file, undefined, 2)}\n`;
+    try {
+      if (this.#store.read(INTERCEPTION_FILE)?.toString() !== text) this.#store.write(INTERCEPTION_FILE, text);
+    } catch (error) {
+      this.#log.error("the interception plan could not be written", { why: (error as Error).message });
+    }
+  }
+
+  async #serveAdmin(listeners: ListenerFds): Promise<void> {
+    const config = this.#config;
+    const admin = createAdminServer({
+      ready: () => this.#isReady(),
+      metrics: () => {
+        this.#process.refresh();
+        const page = this.#metrics.format();
+        this.#metrics.sweep();
+        return page;
+      },
+      status: () => this.status(),
+    });
+    const control = createControlServer({
+      status: () => this.status(),
+      explain: (ip, port) => this.#hub?.outbound(ip, port) ?? null,
+      endpoints: (path) => [...(this.#hub?.endpoints(path)?.values() ?? [])],
+      tap: (listener) => this.#tap(listener),
+      leave: async () => {
+        await this.#attach?.leave(true);
+        void this.#stop(config["drain.timeout"], false);
+      },
+    });
+    this.#servers = [admin, control];
+    const adminFd = listeners.get("admin")?.[0];
+    const controlFd = listeners.get("control")?.[0];
+    const { ip, port } = config["admin.address"];
+    await listen(admin, adminFd === undefined ? { host: ip, port } : { fd: adminFd }, "admin.address");
+    if (controlFd !== undefined) return listen(control, { fd: controlFd }, "control.socket");
+    const path = config["control.socket"];
+    // A socket that a killed agent left behind. Its directory is ours alone.
+    rmSync(path, { force: true });
+    await listen(control, { path }, "control.socket");
+    chmodSync(path, 0o660);
+  }
+
+  #tap(listener: (event: TapEvent) => void): () => void {
+    this.#tappers.add(listener);
+    this.#workers?.tap(true);
+    return () => {
+      this.#tappers.delete(listener);
+      if (this.#tappers.size === 0) this.#workers?.tap(false);
+    };
+  }
+
+  #gauges(): void {
+    const identity = this.#identity?.current();
+    const { registry } = this.#metrics;
+    if (identity === undefined) return;
+    registry.gauge("control_identity_cert_expiration_timestamp_seconds", {}).set(identity.notAfterMs / 1_000);
+    registry.gauge("control_identity_cert_refresh_timestamp_seconds", {}).set(Date.now() / 1_000);
+    registry.counter("control_identity_cert_refreshes_total", {}).add(1);
+  }
+
+  // --- life --------------------------------------------------------------------------------------------------------
+
+  #isReady(): boolean {
+    const workers = this.#workers;
+    return this.#state === "ready" && workers !== undefined && workers.ready > 0;
+  }
+
+  #readinessChanged(): void {
+    const workers = this.#workers;
+    if (workers === undefined || this.#stopping !== undefined) return;
+    if (workers.ready === workers.count && this.#state !== "ready") {
+      this.#setState("ready");
+      this.#manager.ready(this.#summary());
+      this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
+    }
+    this.#attach?.setReadiness(this.#hostReadiness(workers));
+  }
+
+  #hostReadiness(workers: WorkerPool): HostReadiness {
+    if (workers.ready === 0) return { ready: false, reason: "ProxyNotServing", message: "no proxy worker is accepting" };
+    const verdict = this.#probes?.verdict();
+    if (verdict === undefined || verdict.passes) return { ready: true, reason: "", message: "" };
+    return { ready: false, reason: "ProbeFailed", message: verdict.failure ?? "a probe has not passed yet" };
+  }
+
+  #setState(state: LifecycleState): void {
+    this.#state = state;
+  }
+
+  #summary(): string {
+    const workload = this.#member?.configuration.workload;
+    const name = workload === undefined ? "workload" : `${workload.namespace}/${workload.name}`;
+    const registered = this.#registration?.ready === true ? "registered and Ready" : this.#registration === undefined ? "" : `not Ready: ${this.#registration.reason}`;
+    return `${this.#state}: ${name}${registered === "" ? "" : `, ${registered}`}`;
+  }
+
+  status(): AgentStatus {
+    const identity = this.#identity?.current();
+    const config = this.#config;
+    const workload =
+      this.#member?.configuration.workload ??
+      (config["workload.name"] === "" ? undefined : { namespace: config["workload.namespace"], name: config["workload.name"] });
+    const v4 = this.#lease?.status("v4");
+    const v6 = this.#lease?.status("v6");
+    return {
+      version: VERSION,
+      state: this.#state,
+      workload: workload && { namespace: workload.namespace, name: workload.name },
+      identity: identity && {
+        name: identity.name,
+        uri: identity.uri,
+        notAfter: new Date(identity.notAfterMs).toISOString(),
+        renewalProblem: this.#enrolled?.status().lastError,
+      },
+      registration: this.#attach && {
+        attached: this.#attach.state.kind === "attached",
+        ready: this.#registration?.ready ?? false,
+        why: this.#registration?.message ?? "",
+      },
+      workers: { ready: this.#workers?.ready ?? 0, count: this.#workers?.count ?? 0, restarts: this.#workers?.restarts ?? 0 },
+      interception: { v4: v4?.intercepted ?? false, v6: v6?.intercepted ?? false, why: v4?.why ?? "" },
+      discovery: this.#hub?.status() ?? [],
+      uptimeMs: Date.now() - this.#startedAt,
+    };
+  }
+
+  #signalled(): void {
+    // A second signal says that waiting is over.
+    if (this.#stopping !== undefined) return this.#workers?.hasten();
+    void this.#stop(this.#config["drain.timeout"], true);
+  }
+
+  /** @param announce - Tell the cluster first, so that nobody new is sent here. */
+  #stop(drainMs: number, announce: boolean): Promise<void> {
+    this.#stopping ??= (async () => {
+      this.#setState("draining");
+      this.#manager.stopping(this.#summary());
+      this.#log.info("stopping");
+      this.#probes?.stop();
+      if (announce && this.#attach?.state.kind === "attached")
+        await Promise.race([this.#attach.leave(false), new Promise((resolve) => setTimeout(resolve, LEAVE_MS))]);
+      this.#attach?.stop();
+      for (const server of this.#servers) server.close();
+      await this.#workers?.drain(drainMs);
+      this.#lease?.stop();
+      this.#enrolled?.stop();
+      this.#hub?.close();
+      await this.#workers?.terminate();
+      this.#setState("stopped");
+      process.exit(EXIT.ok);
+    })();
+    return this.#stopping;
+  }
+}
+
+function isDefaultPolicy(name: string | undefined): name is DefaultPolicyName {
+  return DEFAULT_POLICIES.some((known) => known === name);
+}
+
+function hostAddresses(): string[] {
+  return Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .filter((address) => !address.internal)
+    .map((address) => address.address);
+}
+
+function listen(server: Server, where: { fd: number } | { path: string } | { host: string; port: number }, key: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const place = "path" in where ? where.path : "port" in where ? `${where.host}:${where.port}` : "a socket from systemd";
+      reject(
+        new CommandError(
+          EXIT.configuration,
+          error.code === "EADDRINUSE" ? `${place} is taken` : `cannot listen on ${place}: ${error.message}`,
+          `stop what listens there, or change ${key}`,
+        ),
+      );
+    });
+    server.listen(where, () => resolve());
+  });
+}
+
+/** Bootstrap speaks pino's way round; the agent's log takes plain fields. */
+function bootstrapLog(log: AgentLogger): Log {
+  const at = (level: "debug" | "info" | "warn" | "error") => (fields: Readonly<Record<string, unknown>>, message: string) => {
+    const plain: Record<string, string | number | boolean> = {};
+    for (const [key, value] of Object.entries(fields))
+      plain[key] = typeof value === "number" || typeof value === "boolean" ? value : String(value);
+    log[level](message, plain);
+  };
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}

@@ -1,0 +1,187 @@
+import { availableParallelism } from "node:os";
+import type { Worker } from "node:worker_threads";
+import type { Millis } from "../proxy/core/clock.ts";
+import type { WorkloadIdentity } from "../proxy/core/identity.ts";
+import type { Logger } from "../proxy/core/log.ts";
+import type { DiscoveryRequest, MetricsAnnouncement, MetricsEviction, TapEvent, WorkerOrder, WorkerReport } from "../proxy/core/messages.ts";
+import type { DiscoveryMessage, Hub, HubWorker } from "../proxy/discovery/index.ts";
+import type { MetricsStore, MetricsWriter } from "./metrics/index.ts";
+import { close, dup } from "./posix.ts";
+import type { WorkerStart } from "./worker.ts";
+import { spawnWorker } from "./worker-thread.ts";
+
+export interface WorkerPoolOptions {
+  readonly count: number;
+  /** Listening descriptors of the process: each worker gets duplicates. */
+  readonly inboundFds: readonly number[];
+  readonly outboundFds: readonly number[];
+  readonly start: () => Omit<WorkerStart, "index" | "identity" | "inboundFds" | "outboundFds" | "tap">;
+  readonly identity: () => WorkloadIdentity | undefined;
+  readonly hub: Hub;
+  readonly metrics: MetricsStore;
+  readonly log: Logger;
+  readonly now: () => Millis;
+  readonly onTap: (event: TapEvent) => void;
+  /** How many workers are accepting changed. */
+  readonly onReadiness: () => void;
+}
+
+type Message = WorkerReport | DiscoveryRequest | MetricsAnnouncement;
+
+interface Member {
+  readonly index: number;
+  readonly worker: Worker;
+  readonly hub: HubWorker;
+  readonly metrics: MetricsWriter;
+  adopted: boolean;
+  ready: boolean;
+  drained: boolean;
+}
+
+// A worker that dies at once, again and again, is not restarted in a loop that eats the host.
+const RESTART_MIN_MS = 50;
+const RESTART_MAX_MS = 5_000;
+const SETTLED_MS = 10_000;
+
+/** One worker per core that is allowed: `proxy.workers`, or the cores but one, at least one, at most eight. */
+export function workerCount(configured: number): number {
+  return configured > 0 ? configured : Math.max(1, Math.min(8, availableParallelism() - 1));
+}
+
+/**
+ * The worker threads. Each listens on its own duplicate of every listening descriptor: one that dies takes its
+ * connections with it and nothing else, and is started again on fresh duplicates.
+ */
+export class WorkerPool {
+  readonly #options: WorkerPoolOptions;
+  readonly #members = new Map<number, Member>();
+  readonly #failures = new Map<number, number>();
+  #stopping = false;
+  #tapping = false;
+  #onDrained: (() => void) | undefined;
+  #restarts = 0;
+
+  constructor(options: WorkerPoolOptions) {
+    this.#options = options;
+    for (let index = 0; index < options.count; index++) this.#spawn(index);
+  }
+
+  /** Workers that are accepting connections. */
+  get ready(): number {
+    let ready = 0;
+    for (const member of this.#members.values()) if (member.ready) ready++;
+    return ready;
+  }
+
+  get count(): number {
+    return this.#options.count;
+  }
+
+  /** Workers that died and were started again. */
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  identity(identity: WorkloadIdentity): void {
+    this.#order({ type: "identity", identity });
+  }
+
+  tap(on: boolean): void {
+    this.#tapping = on;
+    this.#order({ type: "tap", on });
+  }
+
+  /** Accepts no more, lets open connections finish, closes what is left at the limit. */
+  drain(timeoutMs: Millis): Promise<void> {
+    this.#stopping = true;
+    const drained = new Promise<void>((resolve) => {
+      this.#onDrained = resolve;
+    });
+    this.#order({ type: "drain" });
+    this.#checkDrained();
+    const limit = setTimeout(() => this.#onDrained?.(), timeoutMs);
+    return drained.finally(() => {
+      clearTimeout(limit);
+      this.#order({ type: "destroy" });
+    });
+  }
+
+  /** Ends a drain now. */
+  hasten(): void {
+    this.#onDrained?.();
+  }
+
+  async terminate(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all([...this.#members.values()].map((member) => member.worker.terminate()));
+  }
+
+  #order(order: WorkerOrder | DiscoveryMessage | MetricsEviction): void {
+    for (const member of this.#members.values()) member.worker.postMessage(order);
+  }
+
+  #spawn(index: number): void {
+    const options = this.#options;
+    const inboundFds = options.inboundFds.map(dup);
+    const outboundFds = options.outboundFds.map(dup);
+    const startedAt = options.now();
+    const worker = spawnWorker({
+      ...options.start(),
+      index,
+      identity: options.identity(),
+      inboundFds,
+      outboundFds,
+      tap: this.#tapping,
+    });
+    const hub = options.hub.attachWorker((message) => worker.postMessage(message));
+    const metrics = options.metrics.addWriter((eviction) => worker.postMessage(eviction));
+    const member: Member = { index, worker, hub, metrics, adopted: false, ready: false, drained: false };
+    this.#members.set(index, member);
+    worker.on("message", (message: Message) => this.#receive(member, message));
+    worker.on("error", (error) => {
+      const stack = error instanceof Error ? error.stack : undefined;
+      options.log.error("a proxy worker died", { worker: index, why: stack ?? String(error) });
+    });
+    worker.on("exit", () => {
+      this.#members.delete(index);
+      hub.detach();
+      metrics.end();
+      // Whatever the worker adopted went with its thread; what it had not yet adopted is still ours to close.
+      if (!member.adopted) for (const fd of [...inboundFds, ...outboundFds]) close(fd);
+      if (this.#stopping) return this.#checkDrained();
+      this.#restarts++;
+      const failures = options.now() - startedAt > SETTLED_MS ? 0 : (this.#failures.get(index) ?? 0) + 1;
+      this.#failures.set(index, failures);
+      options.onReadiness();
+      setTimeout(() => !this.#stopping && this.#spawn(index), Math.min(RESTART_MIN_MS * 2 ** failures, RESTART_MAX_MS));
+    });
+  }
+
+  #receive(member: Member, message: Message): void {
+    switch (message.type) {
+      case "worker.adopting":
+        member.adopted = true;
+        return;
+      case "worker.ready":
+        member.ready = true;
+        return this.#options.onReadiness();
+      case "worker.drained":
+        member.drained = true;
+        return this.#checkDrained();
+      case "worker.log":
+        return this.#options.log[message.level](message.message, { worker: member.index, ...message.fields });
+      case "worker.tap":
+        return this.#options.onTap(message.event);
+      case "discovery.watch":
+      case "discovery.unwatch":
+        return member.hub.receive(message);
+      default:
+        return member.metrics.receive(message);
+    }
+  }
+
+  #checkDrained(): void {
+    for (const member of this.#members.values()) if (!member.drained) return;
+    if (this.#stopping) this.#onDrained?.();
+  }
+}
