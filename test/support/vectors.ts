@@ -20,7 +20,7 @@ export function readVectors(name: string): Vector[] {
       const match = /^(\S+) +(\S+) +(.*)$/.exec(line);
       if (match === null) continue;
       const [, id, expect, bytes] = match as unknown as [string, string, string, string];
-      vectors.push({ id, expect, bytes: Buffer.from(unescape(macros(bytes)), "latin1") });
+      vectors.push({ id, expect, bytes: Buffer.from(plain(macros(bytes)), "latin1") });
     }
   }
   return vectors;
@@ -38,7 +38,7 @@ function macros(text: string): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { r: "\r", n: "\n", t: "\t", "\\": "\\" };
 
-function unescape(text: string): string {
+function plain(text: string): string {
   return text.replace(/\\(?:x([0-9a-fA-F]{2})|([rnt\\]))/g, (_, hex: string | undefined, letter: string) =>
     hex === undefined ? (ESCAPES[letter] as string) : String.fromCharCode(Number.parseInt(hex, 16)),
   );
