@@ -284,10 +284,11 @@ const TYPES = [
   "WINDOW_UPDATE",
 ];
 
-/** One line per frame: type, stream, flags in hex, and what the payload says. */
+/** One line per frame, a client's preface left out: type, stream, flags in hex, and what the payload says. */
 export function describeFrames(bytes: Buffer): string[] {
   const lines: string[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  const start = bytes.indexOf(PREFACE) === 0 ? PREFACE.length : 0;
+  for (let at = start; at < bytes.length; ) {
     const length = bytes.readUIntBE(at, 3);
     const type = bytes[at + 3] as number;
     const flags = bytes[at + 4] as number;
