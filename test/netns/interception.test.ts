@@ -115,7 +115,7 @@ describe.each(FAMILIES)("interception of IPv%s", (family) => {
     await agent.kill("SIGKILL");
     expect(await out.ask("two")).toBe("two");
     expect(await into.ask("two")).toBe("two");
-    await remove(site.plan(), site.run);
+    await remove(site.plan().options.routing, site.run);
     expect(await out.ask("three")).toBe("three");
     expect(await into.ask("three")).toBe("three");
   });
@@ -201,8 +201,8 @@ describe("interception", () => {
     await apply(site.plan(), site.run);
     await apply(site.plan(), site.run);
     expect(await site.snapshot()).not.toBe(before);
-    await remove(site.plan(), site.run);
-    await remove(site.plan(), site.run);
+    await remove(site.plan().options.routing, site.run);
+    await remove(site.plan().options.routing, site.run);
     expect(await site.snapshot()).toBe(before);
   });
 

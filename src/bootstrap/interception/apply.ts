@@ -1,4 +1,5 @@
 import { InterceptionError } from "./errors.ts";
+import type { InterceptionOptions } from "./model.ts";
 import type { Plan } from "./plan.ts";
 import type { RoutingObject } from "./routing.ts";
 import { TABLE } from "./ruleset.ts";
@@ -6,6 +7,7 @@ import type { Outcome, Run } from "./run.ts";
 
 /** The oldest nft whose grammar and messages are known to fit. */
 const LEAST_NFT = [1, 0, 6] as const;
+const MOST_RULES = 16;
 
 /**
  * Brings the host to the plan: routing first, so that no packet is marked before the mark leads anywhere, then the
@@ -35,13 +37,19 @@ export async function leave(plan: Plan, run: Run): Promise<void> {
 
 /**
  * Takes everything back, table first. Connections that are captured at this moment lose their way: {@link leave} first
- * and let them end. Repeating it is harmless.
+ * and let them end. Repeating it is harmless. Our routing table and priority are emptied whatever is in them, so that
+ * what an older configuration put there goes too.
  * @throws InterceptionError if a program is missing or not permitted.
  */
-export async function remove(plan: Plan, run: Run): Promise<void> {
+export async function remove({ table, priority }: InterceptionOptions["routing"], run: Run): Promise<void> {
   if (await tableExists(run)) await must(run, "nft", ["delete", "table", ...TABLE.split(" ")]);
-  for (const object of [...plan.routing].reverse()) {
-    if (await isPresent(object, run)) await removeOne(object, run);
+  for (const family of ["-4", "-6"]) {
+    // One call deletes one rule; it fails when none is left. The bound is for the day it fails to fail.
+    for (let rule = 0; rule < MOST_RULES; rule++) {
+      const { code } = await run("ip", [family, "rule", "del", "lookup", String(table), "priority", String(priority)]);
+      if (code !== 0) break;
+    }
+    await run("ip", [family, "route", "flush", "table", String(table)]);
   }
 }
 
@@ -122,14 +130,15 @@ function compare(left: readonly number[], right: readonly number[]): number {
   return 0;
 }
 
-/** Our routing table and our mark must be nobody else's. */
+/** Our routing table and our mark must be nobody else's; a rule that has both and our priority is ours, from before. */
 async function refuseForeign(plan: Plan, family: 4 | 6, run: Run): Promise<void> {
-  const { table, mark } = plan.options.routing;
+  const { table, mark, priority } = plan.options.routing;
   const ours = plan.routing.filter((object) => object.family === family);
   const rules = await run("ip", [`-${family}`, "-json", "rule", "show"]);
   if (rules.code !== 0) throw explainFailure("ip", rules);
   for (const row of JSON.parse(rules.stdout || "[]") as Readonly<Record<string, unknown>>[]) {
     if (ours.some((object) => object.kind === "rule" && matches(object, row))) continue;
+    if (String(row["table"]) === String(table) && row["priority"] === priority) continue;
     const usesMark = row["fwmark"] !== undefined && (Number(row["fwmask"] ?? 0xffff_ffff) & mark) !== 0;
     if (String(row["table"]) === String(table) || usesMark) {
       throw new InterceptionError(
