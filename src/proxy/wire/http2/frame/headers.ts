@@ -8,6 +8,7 @@ import { PRIORITY_BYTES } from "./priority.ts";
  * Room to reserve for a header block of at most `blockBytes`: every frame it may be split into costs a header.
  */
 export function headersFrameBound(blockBytes: number, maxFrameBytes: number): number {
+  if (blockBytes <= maxFrameBytes) return blockBytes + FRAME_HEADER_BYTES;
   return blockBytes + FRAME_HEADER_BYTES * (1 + Math.ceil(blockBytes / maxFrameBytes));
 }
 

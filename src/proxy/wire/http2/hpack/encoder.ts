@@ -39,18 +39,35 @@ function known(lower: string): HeaderName {
   return headerName(lower) as HeaderName;
 }
 
-/** An entry of the peer's table, found by its name. */
+/** An entry of the peer's table, found by its name or by what was sent before it. */
 class Entry {
+  readonly name: HeaderName;
   readonly value: string;
-  /** How many entries were made before this one. */
+  readonly learned: Learned;
+  /** How many entries were made before this one; without meaning for {@link fixed} ones. */
   readonly serial: number;
   readonly size: number;
+  /** Index in the static table, 0 for an entry of the dynamic one. */
+  readonly fixed: number;
   older: Entry | undefined;
+  /** The entry that was sent after this one last time. */
+  next: Entry | undefined = undefined;
 
-  constructor(value: string, serial: number, size: number, older: Entry | undefined) {
+  constructor(
+    name: HeaderName,
+    value: string,
+    learned: Learned,
+    serial: number,
+    size: number,
+    fixed: number,
+    older: Entry | undefined,
+  ) {
+    this.name = name;
     this.value = value;
+    this.learned = learned;
     this.serial = serial;
     this.size = size;
+    this.fixed = fixed;
     this.older = older;
   }
 }
@@ -59,6 +76,8 @@ class Entry {
 class Learned {
   readonly volatile: boolean;
   newest: Entry | undefined;
+  /** The entry of the static table that was sent last. */
+  fixed: Entry | undefined;
   /** Entries made since one was last of use. */
   misses = 0;
   /** Values sent as literals lately, of an ever-changing name. */
@@ -74,7 +93,10 @@ class Learned {
  * Encodes header blocks (RFC 7541 §6) for one connection. Repeating fields become one or two bytes; values that change
  * with every message are sent as they are, so that they do not push the others out of the table.
  *
- * Use: {@link begin}, then {@link pseudo} and {@link field} per field, into room of {@link bound} bytes.
+ * Messages of one connection resemble each other: each entry remembers which one followed it, so that a field that
+ * comes as expected is found by two comparisons and no look-up.
+ *
+ * Use: {@link begin}, then {@link field} per field, into room of {@link bound} bytes.
  */
 export class HpackEncoder {
   readonly #learned = new Map<HeaderName, Learned>();
@@ -82,11 +104,17 @@ export class HpackEncoder {
   readonly #entries: Entry[] = [];
   #head = 0;
   #serial = 0;
+  /** The serial of the oldest entry in the table. */
+  #oldest = 0;
   #size = 0;
   #maxSize = DEFAULT_TABLE_BYTES;
   /** The smallest size since the last block, -1 if it did not change (RFC 7541 §4.2). */
   #smallest = -1;
   readonly #limit: number;
+  /** What comes before the first entry of every block. */
+  readonly #start = new Entry(Pseudo.status, "", new Learned(true), 0, 0, 0, undefined);
+  /** The entry sent last in this block. */
+  #last: Entry = this.#start;
 
   /** @param limit - Bound of the table whatever the peer allows, in bytes. */
   constructor(limit: number = DEFAULT_TABLE_BYTES) {
@@ -109,6 +137,7 @@ export class HpackEncoder {
 
   /** Begins a block at `at` with the table size updates that are due. */
   begin(buffer: Buffer, at: number): number {
+    this.#last = this.#start;
     if (this.#smallest === -1) return at;
     if (this.#smallest < this.#maxSize) at = encodeInteger(buffer, at, 0x20, 0x1f, this.#smallest);
     this.#smallest = -1;
@@ -120,6 +149,23 @@ export class HpackEncoder {
    * @returns where the next one goes.
    */
   field(buffer: Buffer, at: number, name: HeaderName, value: string): number {
+    const expected = this.#last.next;
+    if (expected !== undefined && expected.name === name.canonical && expected.value === value && !name.neverIndexed) {
+      if (expected.fixed > 0) {
+        this.#last = expected;
+        buffer[at] = 0x80 | expected.fixed;
+        return at + 1;
+      }
+      if (expected.serial >= this.#oldest) {
+        this.#last = expected;
+        expected.learned.misses = 0;
+        return encodeInteger(buffer, at, 0x80, 0x7f, STATIC_LENGTH + this.#serial - expected.serial);
+      }
+    }
+    return this.#find(buffer, at, name, value);
+  }
+
+  #find(buffer: Buffer, at: number, name: HeaderName, value: string): number {
     const key = name.canonical;
     const learned = this.#learned.get(key) ?? this.#learn(key);
     if (name.neverIndexed) return this.#literal(buffer, at, 0x10, 0x0f, key, learned, value, false);
@@ -128,14 +174,14 @@ export class HpackEncoder {
       return this.#literal(buffer, at, high, 0x0f, key, learned, value, false);
     }
     let entry = learned.newest;
-    const oldest = this.#serial - (this.#entries.length - this.#head);
     for (let compared = 0; entry !== undefined && compared < MAX_COMPARED; compared++) {
-      if (entry.serial < oldest) {
+      if (entry.serial < this.#oldest) {
         if (compared === 0) learned.newest = undefined;
         break;
       }
       if (entry.value === value) {
         learned.misses = 0;
+        this.#follow(entry);
         return encodeInteger(buffer, at, 0x80, 0x7f, STATIC_LENGTH + this.#serial - entry.serial);
       }
       entry = entry.older;
@@ -143,12 +189,17 @@ export class HpackEncoder {
     return this.#miss(buffer, at, key, learned, value);
   }
 
+  #follow(entry: Entry): void {
+    this.#last.next = entry;
+    this.#last = entry;
+  }
+
   #miss(buffer: Buffer, at: number, key: HeaderName, learned: Learned, value: string): number {
-    const fixed = key.staticIndex;
-    // Pseudo-headers have up to seven values in the static table, one after the other; of the rest one has.
-    for (let i = fixed; i > 0 && i <= STATIC_LENGTH && STATIC_TABLE[i]?.name === key; i++) {
-      const field = STATIC_TABLE[i];
-      if (field?.value === value && value !== "") return encodeInteger(buffer, at, 0x80, 0x7f, i);
+    const fixed = fixedIndex(key, value);
+    if (fixed > 0) {
+      if (learned.fixed?.fixed !== fixed) learned.fixed = new Entry(key, value, learned, 0, 0, fixed, undefined);
+      this.#follow(learned.fixed);
+      return encodeInteger(buffer, at, 0x80, 0x7f, fixed);
     }
     if (isSecret(key, value)) return this.#literal(buffer, at, 0x10, 0x0f, key, learned, value, false);
     const size = key.lower.length + value.length + ENTRY_OVERHEAD_BYTES;
@@ -157,7 +208,7 @@ export class HpackEncoder {
     }
     // The literal may name an older entry, so it is written before that one can be evicted for the new one.
     const end = this.#literal(buffer, at, 0x40, 0x3f, key, learned, value, true);
-    this.#insert(learned, value, size);
+    this.#insert(key, learned, value, size);
     return end;
   }
 
@@ -187,17 +238,18 @@ export class HpackEncoder {
     return learned;
   }
 
-  #insert(learned: Learned, value: string, size: number): void {
+  #insert(key: HeaderName, learned: Learned, value: string, size: number): void {
     this.#evictTo(this.#maxSize - size);
     const older = learned.newest !== undefined && this.#isAlive(learned.newest) ? learned.newest : undefined;
-    const entry = new Entry(value, this.#serial++, size, older);
+    const entry = new Entry(key, value, learned, this.#serial++, size, 0, older);
     learned.newest = entry;
     this.#entries.push(entry);
     this.#size += size;
+    this.#follow(entry);
   }
 
   #isAlive(entry: Entry): boolean {
-    return entry.serial >= this.#serial - (this.#entries.length - this.#head);
+    return entry.serial >= this.#oldest;
   }
 
   #evictTo(size: number): void {
@@ -205,7 +257,10 @@ export class HpackEncoder {
     while (this.#size > size && this.#head < entries.length) {
       const entry = entries[this.#head++] as Entry;
       this.#size -= entry.size;
+      this.#oldest++;
+      // So that an entry that is still referred to keeps no chain of dead ones.
       entry.older = undefined;
+      entry.next = undefined;
     }
     if (this.#head === entries.length) {
       entries.length = 0;
@@ -216,6 +271,19 @@ export class HpackEncoder {
       this.#head = 0;
     }
   }
+}
+
+/** The index of a field that the static table has whole, 0 if it has not. */
+function fixedIndex(key: HeaderName, value: string): number {
+  // An empty value there mostly stands for the name alone.
+  if (value === "") return 0;
+  // Pseudo-headers have up to seven values, one after the other; of the rest only accept-encoding has one.
+  for (let i = key.staticIndex; i > 0 && i <= STATIC_LENGTH; i++) {
+    const field = STATIC_TABLE[i];
+    if (field?.name !== key) return 0;
+    if (field.value === value) return i;
+  }
+  return 0;
 }
 
 function isSecret(key: HeaderName, value: string): boolean {
