@@ -1,9 +1,11 @@
 import type { Command } from "commander";
 import * as config from "./config.ts";
+import * as down from "./down.ts";
 import * as intercept from "./intercept.ts";
 import * as run from "./run.ts";
 import * as status from "./status.ts";
 import * as tap from "./tap.ts";
+import * as up from "./up.ts";
 
 /** One subcommand: says its options at once, loads what it needs only when it runs. */
 export interface CommandModule {
@@ -11,4 +13,4 @@ export interface CommandModule {
 }
 
 /** Every subcommand, one file each. Heavy imports stay inside the actions, so that `--help` is quick. */
-export const commands: readonly CommandModule[] = [config, intercept, run, status, tap];
+export const commands: readonly CommandModule[] = [config, down, intercept, run, status, tap, up];

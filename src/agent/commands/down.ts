@@ -1,0 +1,14 @@
+import type { Command } from "commander";
+import { DEFAULT_SOCKET } from "./control-client.ts";
+
+export function register(program: Command): void {
+  program
+    .command("down")
+    .description("leave the mesh: not Ready first, then drained, then stopped; the workload is deleted")
+    .option("--socket <path>", "control socket", DEFAULT_SOCKET)
+    .action(async (options: { socket: string }) => {
+      const { ask } = await import("./control-client.ts");
+      await ask(options.socket, "POST", "/leave");
+      process.stdout.write("left the mesh; open connections finish, then the agent stops\n");
+    });
+}

@@ -1,0 +1,135 @@
+import { execFileSync } from "node:child_process";
+import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join as joinPath } from "node:path";
+import { decodeJoinString } from "../../bootstrap/control/index.ts";
+import { type Config, loadConfig } from "../config.ts";
+import { CommandError, EXIT } from "../exit.ts";
+import { asCommandError } from "../membership.ts";
+import type { AgentStatus } from "../status.ts";
+import { ask } from "./control-client.ts";
+import type { Format } from "./output.ts";
+
+export interface UpOptions {
+  readonly join: string | undefined;
+  readonly config?: string;
+  readonly socket: string;
+  /** Seconds. */
+  readonly timeout: number;
+  readonly output: Format;
+}
+
+const UNIT = "mesh-agent.service";
+const POLL_MS = 500;
+
+/** One step of the set-up: what was done, or why it was not needed. */
+interface Step {
+  readonly name: string;
+  readonly result: string;
+}
+
+/**
+ * From a join string to a registered host: each step says what it found, and nothing is changed before what can be
+ * checked was checked. Harmless when repeated.
+ * @throws CommandError of the step that failed, with its remedy.
+ */
+export async function up(options: UpOptions): Promise<void> {
+  const config = loadConfig(options.config);
+  const steps: Step[] = [];
+  const say = (name: string, result: string) => {
+    steps.push({ name, result });
+    if (options.output === "text") process.stdout.write(`${name.padEnd(14)} ${result}\n`);
+  };
+  say("preflight", preflight(config));
+  say("join string", storeJoinString(config, options.join));
+  say("service", startService());
+  const status = await waitReady(options, (result) => {
+    if (options.output === "text" && process.stdout.isTTY) process.stdout.write(`${"waiting".padEnd(14)} ${result}\u001b[K\r`);
+  });
+  say("identity", status.identity?.name ?? "none");
+  say("registration", `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`);
+  const { v4, v6, why } = status.interception;
+  say("interception", v4 || v6 ? `works for ${[v4 ? "IPv4" : "", v6 ? "IPv6" : ""].filter((s) => s !== "").join(" and ")}` : `not in place: ${why}`);
+  if (options.output === "json") process.stdout.write(`${JSON.stringify({ steps, status }, undefined, 2)}\n`);
+  else process.stdout.write("\nmesh-agent status shows this host; mesh-agent tap shows its requests; mesh-agent down leaves.\n");
+}
+
+function preflight(config: Config): string {
+  if (process.getuid?.() !== 0) throw new CommandError(EXIT.notPermitted, "up needs root", "sudo mesh-agent up …");
+  const nft = version("nft", /v(\d+)\.(\d+)\.(\d+)/);
+  if (nft === undefined) throw new CommandError(EXIT.interception, "nft is not installed", "apt install nftables");
+  if (!existsSync("/run/systemd/system"))
+    throw new CommandError(EXIT.configuration, "systemd does not run this host", "run `mesh-agent run` under your own supervisor");
+  const systemd = version("systemctl", /systemd (\d+)/);
+  if (systemd !== undefined && systemd[0] !== undefined && systemd[0] < 249)
+    throw new CommandError(EXIT.configuration, `systemd ${systemd[0]} is older than 249`, "upgrade the host");
+  if (config["identity.source"] !== "enroller") return "identity comes from files: nothing to join";
+  return `nftables ${nft.join(".")}, systemd ${systemd?.[0] ?? "?"}`;
+}
+
+function version(program: string, pattern: RegExp): number[] | undefined {
+  try {
+    const match = pattern.exec(execFileSync(program, ["--version"], { encoding: "utf8" }));
+    return match?.slice(1).map(Number) ?? [];
+  } catch {
+    return undefined;
+  }
+}
+
+function storeJoinString(config: Config, join: string | undefined): string {
+  const file = config["identity.joinFile"];
+  if (join === undefined) {
+    if (existsSync(file)) return `found in ${file}`;
+    if (existsSync(joinPath(config["state.directory"], "membership.json"))) return "not needed: this host has joined already";
+    throw new CommandError(EXIT.joinString, "no join string was given", "mesh-agent up mj1.… (an admin prints one with mesh-agent invite)");
+  }
+  try {
+    decodeJoinString(join.trim());
+  } catch (error) {
+    throw asCommandError(error);
+  }
+  mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+  writeFileSync(file, `${join.trim()}\n`, { mode: 0o600 });
+  // The agent, not root, reads and removes it: both need its directory's owner to agree.
+  const owner = ownerOf(config["state.directory"]);
+  if (owner !== undefined) chownSync(file, owner.uid, owner.gid);
+  return "checked";
+}
+
+function ownerOf(path: string): { uid: number; gid: number } | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat && { uid: stat.uid, gid: stat.gid };
+}
+
+function startService(): string {
+  try {
+    execFileSync("systemctl", ["enable", "--now", UNIT], { stdio: ["ignore", "pipe", "pipe"], timeout: 30_000 });
+    return "enabled and started";
+  } catch (error) {
+    const lines = String((error as { stderr?: Buffer }).stderr ?? "").trim().split("\n");
+    throw new CommandError(EXIT.failure, `${UNIT} did not start: ${lines.at(-1) ?? ""}`, `journalctl -u ${UNIT} -n 20 tells why`);
+  }
+}
+
+async function waitReady(options: UpOptions, progress: (result: string) => void): Promise<AgentStatus> {
+  const until = Date.now() + options.timeout * 1_000;
+  let last = "the agent has not answered yet";
+  while (Date.now() < until) {
+    try {
+      const status = await ask<AgentStatus>(options.socket, "GET", "/status");
+      last = describe(status);
+      if (status.state === "ready" && (status.registration === undefined || status.registration.ready)) return status;
+    } catch (error) {
+      if (!(error instanceof CommandError) || error.exitCode !== EXIT.unreachable) throw error;
+    }
+    progress(last);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  throw new CommandError(EXIT.tryAgain, `not ready after ${options.timeout} s: ${last}`, `journalctl -u ${UNIT} -n 20 tells why`);
+}
+
+function describe(status: AgentStatus): string {
+  const { registration } = status;
+  if (status.state !== "ready") return status.state;
+  if (registration === undefined) return "ready";
+  return registration.attached ? `registered, not Ready: ${registration.why}` : "not attached to the enroller";
+}
