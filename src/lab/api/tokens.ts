@@ -91,8 +91,9 @@ export class LabTokens {
     return { token: `${body}.${this.#sign(body)}`, expires };
   }
 
-  /** Whose token this is, if it is good for one of the audiences. */
-  review(token: string, audiences: readonly string[] = [API_AUDIENCE]): Review {
+  /** Whose token this is, if it is good for one of the audiences; none asked means the API's own. */
+  review(token: string, asked: readonly string[] = []): Review {
+    const audiences = asked.length > 0 ? asked : [API_AUDIENCE];
     const claims = this.#verified(token);
     if (claims === undefined) return { authenticated: false, error: "invalid bearer token" };
     const has = Array.isArray(claims["aud"]) ? claims["aud"].filter((item) => typeof item === "string") : [];
@@ -120,7 +121,7 @@ export class LabTokens {
   reviewObject(review: JsonMap): JsonMap {
     const spec = mapAt(review, "spec");
     const asked = Array.isArray(spec["audiences"]) ? spec["audiences"].filter((item) => typeof item === "string") : [];
-    const answer = this.review(textAt(spec, "token") ?? "", asked.length > 0 ? asked : [API_AUDIENCE]);
+    const answer = this.review(textAt(spec, "token") ?? "", asked);
     const base = { kind: "TokenReview", apiVersion: "authentication.k8s.io/v1", metadata: {}, spec };
     if (!answer.authenticated) return { ...base, status: { user: {}, error: answer.error } };
     const [, , namespace = ""] = answer.username.split(":");
