@@ -93,6 +93,10 @@ export class MemoryKube implements KubeClient {
       const { status } = object as KubeObject & { status?: unknown };
       return this.#store(type, namespace, { ...stored, status } as KubeObject) as T;
     }
+    const version = object.metadata.resourceVersion;
+    if (version !== undefined && version !== stored?.metadata.resourceVersion) {
+      throw new KubeError(409, "Conflict", "the object has been modified");
+    }
     const { status: _dropped, ...rest } = object as KubeObject & { status?: unknown };
     return this.#store(type, namespace, {
       ...rest,

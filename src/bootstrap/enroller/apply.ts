@@ -19,9 +19,18 @@ export function readWorkload(
   return client.get<ExternalWorkload>(EXTERNAL_WORKLOADS, namespace, name);
 }
 
-/** Creates or changes everything but the status. */
-export function applyWorkload(client: KubeClient, wanted: ExternalWorkload): Promise<ExternalWorkload> {
-  return client.apply<ExternalWorkload>(EXTERNAL_WORKLOADS, wanted.metadata.namespace, wanted, FIELD_MANAGER);
+/**
+ * Creates or changes everything but the status.
+ * @param resourceVersion - Of what the plan was made from: another writer in between makes it a 409.
+ */
+export function applyWorkload(
+  client: KubeClient,
+  wanted: ExternalWorkload,
+  resourceVersion: string | undefined,
+): Promise<ExternalWorkload> {
+  const object =
+    resourceVersion === undefined ? wanted : { ...wanted, metadata: { ...wanted.metadata, resourceVersion } };
+  return client.apply<ExternalWorkload>(EXTERNAL_WORKLOADS, wanted.metadata.namespace, object, FIELD_MANAGER);
 }
 
 /** Writes the Ready condition through `/status`, unless it already says so. */

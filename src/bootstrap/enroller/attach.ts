@@ -428,7 +428,10 @@ export class Attachments {
       if (this.#sessions.has(key) || answered.has(key) || condition === undefined || condition.status === "True")
         continue;
       const since = Date.parse(condition.lastTransitionTime ?? object.metadata.creationTimestamp ?? "");
-      // Revoked ones stay: they are the memory of the revocation, until their last certificate has died.
+      // Revoked ones are the memory of the revocation, until their last certificate has died.
+      const registration = readRegistration(object);
+      const ends = registration?.revoked === undefined ? 0 : Date.parse(registration.certificateEnds ?? "");
+      if (ends > scheduler.wallMs()) continue;
       if (Number.isNaN(since) || scheduler.wallMs() - since < gcAfterMs) continue;
       log.info({ host: key }, "host has been gone for too long; deleting its workload");
       const [namespace = "", name = ""] = key.split("/");

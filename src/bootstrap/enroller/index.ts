@@ -12,6 +12,7 @@ export {
   redeem,
   sweepInvitations,
 } from "./invitation.ts";
+export { createInvitation, ENROLLER_PORT, ENROLLER_SERVICE, type Invited, type InviteOptions } from "./invite.ts";
 export { type IssuedCertificate, Issuer, LIFETIME_LIMITS, type ProvenKey, verifyRequest } from "./issuer.ts";
 export {
   type KubeClient,
@@ -20,8 +21,8 @@ export {
   type ResourceType,
   type WatchEvent,
 } from "./kubernetes.ts";
+export { type MeshValues, readMeshValues } from "./mesh-values.ts";
 export {
-  type PlanOptions,
   planWorkload,
   REVOKED,
   type Registration,
@@ -29,5 +30,7 @@ export {
   workloadNameOf,
 } from "./plan.ts";
 export * from "./resources.ts";
+export { revokeHost } from "./revoke.ts";
 export { type EnrollerOptions, type RunningEnroller, startEnroller } from "./start.ts";
 export { checkTerms, DEFAULT_OPAQUE_PORTS, type InvitationTerms, opaquePortsOf } from "./terms.ts";
+export { parseDuration, parseLabel, parseProbe, parseWorkloadPort } from "./terms-text.ts";

@@ -135,7 +135,7 @@ export class Issuer {
     if (notAfterMs <= wallMs) throw new BootstrapError("try-again", "the mesh's issuer certificate has ended");
     const alternative: x509.JsonGeneralNames = [{ type: "dns", value: names.dns }];
     if (names.uri !== undefined) alternative.push({ type: "url", value: names.uri });
-    const publicKey = new x509.PublicKey(key.spki);
+    const publicKey = new x509.PublicKey(new Uint8Array(key.spki));
     const leaf = await x509.X509CertificateGenerator.create(
       {
         serialNumber: randomSerial(),

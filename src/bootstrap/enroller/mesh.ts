@@ -1,4 +1,3 @@
-import { parse } from "yaml";
 import {
   type ControlPlaneService,
   destinationName,
@@ -12,6 +11,7 @@ import {
 } from "../control/index.ts";
 import { Issuer } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
+import { type MeshValues, readMeshValues } from "./mesh-values.ts";
 import type { Registration } from "./plan.ts";
 import { CONFIG_MAPS, type ConfigMap, ENDPOINT_SLICES, type EndpointSlice, SECRETS, type Secret } from "./resources.ts";
 
@@ -30,22 +30,10 @@ export interface MeshOptions {
   readonly clusterDomain?: string;
 }
 
-/** What Linkerd's Helm values say about the mesh. */
-interface MeshValues {
-  readonly trustDomain: string;
-  readonly clusterDomain: string;
-  readonly clusterNetworks: readonly string[];
-  readonly defaultInboundPolicy: string;
-}
-
 const TRUST_ROOTS = "linkerd-identity-trust-roots";
 const LINKERD_CONFIG = "linkerd-config";
 const DESTINATION_PORT = 8086;
 const POLICY_PORT = 8090;
-// The charts' defaults (linkerd-control-plane values.yaml).
-const DEFAULT_NETWORKS = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
-const DEFAULT_POLICY = "all-unauthenticated";
-
 /**
  * What the enroller knows of the mesh, kept up to date by watches: issuer, trust anchors, Linkerd's values, and where
  * the control plane's pods are. A new issuer or bundle that does not fit is refused and the old one stays, as in
@@ -168,7 +156,7 @@ export class Mesh {
       ports: registration.ports,
       probes: registration.probes,
       opaquePorts: registration.opaquePorts,
-      defaultInboundPolicy: registration.defaultInboundPolicy ?? this.#values?.defaultInboundPolicy ?? DEFAULT_POLICY,
+      defaultInboundPolicy: registration.defaultInboundPolicy ?? this.#values?.defaultInboundPolicy ?? "deny",
       policyToken: token,
       contextToken: token,
     };
@@ -199,16 +187,9 @@ export class Mesh {
   }
 
   #setValues(config: ConfigMap | undefined): void {
-    const { trustDomain, clusterDomain, namespace, log } = this.#options;
-    const values = readValues(config?.data?.["values"]);
-    if (values === undefined && config !== undefined) log.warn({}, "linkerd-config cannot be read; using defaults");
-    const domain = clusterDomain ?? values?.clusterDomain ?? "cluster.local";
-    this.#values = {
-      trustDomain: trustDomain ?? values?.trustDomain ?? domain,
-      clusterDomain: domain,
-      clusterNetworks: values?.clusterNetworks ?? DEFAULT_NETWORKS.split(","),
-      defaultInboundPolicy: values?.defaultInboundPolicy ?? DEFAULT_POLICY,
-    };
+    const { namespace, log } = this.#options;
+    this.#values = readMeshValues(config, this.#options);
+    if (config !== undefined && !this.#values.read) log.warn({}, "linkerd-config cannot be read; using defaults");
     if (this.#names === undefined) {
       if (!isIdentityPart(this.#values.trustDomain))
         throw new Error(`"${this.#values.trustDomain}" is no trust domain`);
@@ -249,30 +230,4 @@ export class Mesh {
 
 function text(base64: string | undefined): string {
   return Buffer.from(base64 ?? "", "base64").toString();
-}
-
-/** The Helm values in `linkerd-config`: YAML text; everything is optional to us. */
-function readValues(yaml: string | undefined): Partial<MeshValues> | undefined {
-  if (yaml === undefined) return undefined;
-  try {
-    const values: unknown = parse(yaml);
-    if (typeof values !== "object" || values === null) return undefined;
-    const { identityTrustDomain, clusterDomain, clusterNetworks, proxy } = values as Record<string, unknown>;
-    const policy =
-      typeof proxy === "object" && proxy !== null
-        ? (proxy as Record<string, unknown>)["defaultInboundPolicy"]
-        : undefined;
-    return {
-      ...(isText(identityTrustDomain) && { trustDomain: identityTrustDomain }),
-      ...(isText(clusterDomain) && { clusterDomain }),
-      ...(isText(clusterNetworks) && { clusterNetworks: clusterNetworks.split(",").map((network) => network.trim()) }),
-      ...(isText(policy) && { defaultInboundPolicy: policy }),
-    };
-  } catch {
-    return undefined;
-  }
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string" && value !== "";
 }

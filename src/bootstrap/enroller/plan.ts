@@ -27,6 +27,10 @@ export interface Registration {
   readonly keys: readonly string[];
   /** Why it was revoked, if it was. */
   readonly revoked: string | undefined;
+  /** When the last certificate that was issued to it ends, RFC 3339. */
+  readonly certificateEnds: string | undefined;
+  /** Declare port 4191, on which meshed scrapers find the proxy's metrics. */
+  readonly metricsPort: boolean;
 }
 
 const MACHINE = "mesh-agent/machine";
@@ -34,23 +38,16 @@ const KEYS = "mesh-agent/keys";
 const INVITATION = "mesh-agent/invitation";
 const SERVICE_ACCOUNT = "mesh-agent/service-account";
 const PROBES = "mesh-agent/probes";
+const CERTIFICATE_ENDS = "mesh-agent/certificate-ends";
 export const REVOKED = "mesh-agent/revoked";
 /** Marks, as a label, every object that the enroller keeps. */
 export const MANAGED = "mesh-agent/managed";
 const OPAQUE_PORTS = "config.linkerd.io/opaque-ports";
 const DEFAULT_POLICY = "config.linkerd.io/default-inbound-policy";
 
-/** The port on which meshed scrapers find the proxy's metrics. */
 const METRICS_PORT: WorkloadPort = { name: "linkerd-admin", port: 4191, protocol: "TCP" };
 
 const KEPT_KEYS = 2;
-
-/** What the enroller decides for all workloads alike. */
-export interface PlanOptions {
-  readonly mesh: MeshNames;
-  /** Declare port 4191. */
-  readonly metricsPort: boolean;
-}
 
 /** The workload's name: the invitation's, and what makes this machine's different from its siblings'. */
 export function workloadNameOf(terms: InvitationTerms, machine: string): WorkloadName {
@@ -68,6 +65,7 @@ export function planRegistration(
   invitation: string,
   machine: string,
   key: string,
+  metricsPort: boolean,
 ): Registration {
   return {
     workload: workloadNameOf(terms, machine),
@@ -80,13 +78,18 @@ export function planRegistration(
     machine,
     keys: [key],
     revoked: undefined,
+    certificateEnds: undefined,
+    metricsPort,
   };
 }
 
-/** The registration after a renewal with a key. The one before stays good until the next renewal: answers get lost. */
-export function withKey(registration: Registration, key: string): Registration {
+/**
+ * The registration after a certificate was made for a key. The key before stays good until the next renewal: answers
+ * get lost.
+ */
+export function withCertificate(registration: Registration, key: string, notAfterMs: number): Registration {
   const keys = [key, ...registration.keys.filter((known) => known !== key)].slice(0, KEPT_KEYS);
-  return { ...registration, keys };
+  return { ...registration, keys, certificateEnds: new Date(notAfterMs).toISOString() };
 }
 
 /**
@@ -97,10 +100,10 @@ export function withKey(registration: Registration, key: string): Registration {
 export function planWorkload(
   registration: Registration,
   addresses: readonly string[],
-  options: PlanOptions,
+  mesh: MeshNames,
 ): ExternalWorkload {
   const { workload, ports } = registration;
-  const wantsMetrics = options.metricsPort && !ports.some(({ port }) => port === METRICS_PORT.port);
+  const wantsMetrics = registration.metricsPort && !ports.some(({ port }) => port === METRICS_PORT.port);
   const declared = wantsMetrics ? [...ports, METRICS_PORT] : ports;
   return {
     apiVersion: "workload.linkerd.io/v1beta1",
@@ -121,14 +124,15 @@ export function planWorkload(
         [INVITATION]: registration.invitation,
         [SERVICE_ACCOUNT]: workload.serviceAccount,
         [PROBES]: JSON.stringify(registration.probes),
+        ...(registration.certificateEnds === undefined ? {} : { [CERTIFICATE_ENDS]: registration.certificateEnds }),
         ...(registration.revoked === undefined ? {} : { [REVOKED]: registration.revoked }),
       },
     },
     spec: {
       meshTLS: {
         // A URI: destination sends it as one, and a client that cannot parse it speaks plaintext without a word.
-        identity: identityUri(workload.serviceAccount, workload.namespace, options.mesh),
-        serverName: identityName(workload.serviceAccount, workload.namespace, options.mesh),
+        identity: identityUri(workload.serviceAccount, workload.namespace, mesh),
+        serverName: identityName(workload.serviceAccount, workload.namespace, mesh),
       },
       ports: declared.map(({ name, port, protocol }) => ({ name, port, protocol })),
       ...(addresses.length === 0 ? {} : { workloadIPs: addresses.map((ip) => ({ ip })) }),
@@ -161,6 +165,8 @@ export function readRegistration(object: ExternalWorkload): Registration | undef
     machine,
     keys: (annotations[KEYS] ?? "").split(",").filter((key) => key !== ""),
     revoked: annotations[REVOKED],
+    certificateEnds: annotations[CERTIFICATE_ENDS],
+    metricsPort: (object.spec?.ports ?? []).some(({ name }) => name === METRICS_PORT.name),
   };
 }
 

@@ -1,23 +1,15 @@
 import type { Millis } from "../../proxy/core/clock.ts";
-import { backoffMs, type Log, type Scheduler } from "../control/index.ts";
+import { backoffMs, type Log, type MeshNames, type Scheduler, type WorkloadName } from "../control/index.ts";
 import { applyReadiness, applyWorkload, deleteUnready, offered, readWorkload } from "./apply.ts";
-import type { KubeClient } from "./kubernetes.ts";
-import {
-  addressesOf,
-  needsQuiet,
-  type PlanOptions,
-  planWorkload,
-  type Readiness,
-  type Registration,
-  readRegistration,
-} from "./plan.ts";
+import { type KubeClient, KubeError } from "./kubernetes.ts";
+import { addressesOf, needsQuiet, planWorkload, type Readiness, type Registration, readRegistration } from "./plan.ts";
 import { type ExternalWorkload, isReady } from "./resources.ts";
 
 export interface RegistrarOptions {
   readonly client: KubeClient;
   readonly scheduler: Scheduler;
   readonly log: Log;
-  readonly plan: PlanOptions;
+  readonly mesh: MeshNames;
   /** After Ready=False, before a change or a deletion: until no slice offers the workload, but within these bounds. */
   readonly settleMinMs: Millis;
   readonly settleMaxMs: Millis;
@@ -35,6 +27,7 @@ export interface Wish {
 /** Called after every write that succeeded. */
 export type Reached = (state: Readiness & { readonly addresses: readonly string[] }) => void;
 
+const CONFLICT_ATTEMPTS = 8;
 const CHANGING: Readiness = {
   ready: false,
   reason: "Changing",
@@ -55,21 +48,24 @@ export class Registrar {
     this.#options = options;
   }
 
-  /** Creates or changes the object itself, without touching readiness, unless a change needs quiet. */
-  async register(registration: Registration): Promise<ExternalWorkload> {
-    const { client, plan } = this.#options;
-    const { namespace, name } = registration.workload;
-    const current = await readWorkload(client, namespace, name);
-    const wanted = planWorkload(registration, current === undefined ? [] : addressesOf(current), plan);
-    if (current !== undefined && isReady(current) && needsQuiet(current, wanted)) await this.#quiet(current, CHANGING);
-    const applied = await applyWorkload(client, wanted);
-    if (current !== undefined) return applied;
+  /**
+   * Creates or changes the object itself. Readiness stays, unless the change needs quiet.
+   * @param change - From what is registered now to what should be; may be asked again.
+   * @throws KubeError, and whatever `change` throws.
+   */
+  async register(
+    { namespace, name }: WorkloadName,
+    change: (latest: Registration | undefined) => Registration,
+  ): Promise<void> {
+    const { client, scheduler } = this.#options;
+    const { before, after } = await this.#amend(namespace, name, change, undefined);
+    if (before !== undefined) return;
     const fresh: Readiness = {
       ready: false,
       reason: "NotAttached",
       message: "enrolled; the host has not attached yet",
     };
-    return applyReadiness(client, applied, fresh, this.#options.scheduler.wallMs());
+    await applyReadiness(client, after, fresh, scheduler.wallMs());
   }
 
   /** @returns at once; the work goes on until the wish is reached, replaced or forgotten. */
@@ -124,7 +120,7 @@ export class Registrar {
   }
 
   async #reach(job: Job, wish: Wish): Promise<Readiness & { readonly addresses: readonly string[] }> {
-    const { client, plan, scheduler } = this.#options;
+    const { client, mesh, scheduler } = this.#options;
     const { namespace, name } = job;
     let current = await readWorkload(client, namespace, name);
     if (current === undefined) {
@@ -148,20 +144,44 @@ export class Registrar {
       return { ...wish.readiness, addresses: [] };
     }
     const addresses = wish.addresses ?? addressesOf(current);
-    const wanted = planWorkload(registration, addresses, plan);
-    if (needsQuiet(current, wanted)) {
-      if (isReady(current)) current = await this.#quiet(current, CHANGING, job);
+    if (needsQuiet(current, planWorkload(registration, addresses, mesh))) {
+      if (isReady(current)) await this.#quiet(current, CHANGING, job);
       if (job.changed) return { ...wish.readiness, addresses };
-      await applyWorkload(client, wanted);
-      current = (await readWorkload(client, namespace, name)) ?? current;
+      current = (await this.#amend(namespace, name, (latest) => latest ?? registration, addresses)).after;
     }
-    // Without an address nobody can reach it, whatever the host says.
-    const readiness: Readiness =
-      wish.readiness.ready && addresses.length === 0
-        ? { ready: false, reason: "NoAddress", message: "the host's address is not known" }
-        : wish.readiness;
+    const readiness = permitted(wish.readiness, registration, addresses);
     await applyReadiness(client, current, readiness, scheduler.wallMs());
     return { ...readiness, addresses };
+  }
+
+  /**
+   * Reads, plans and writes, again if somebody wrote in between: a renewal here and a new address at another replica
+   * must not undo each other.
+   *
+   * @param change - From what is registered now to what should be.
+   * @param addresses - undefined: those it has.
+   */
+  async #amend(
+    namespace: string,
+    name: string,
+    change: (latest: Registration | undefined) => Registration,
+    addresses: readonly string[] | undefined,
+  ): Promise<{ readonly before: ExternalWorkload | undefined; readonly after: ExternalWorkload }> {
+    const { client, mesh } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      const before = await readWorkload(client, namespace, name);
+      const registration = change(before && readRegistration(before));
+      const wanted = planWorkload(registration, addresses ?? (before === undefined ? [] : addressesOf(before)), mesh);
+      if (before !== undefined && isReady(before) && needsQuiet(before, wanted)) {
+        await this.#quiet(before, CHANGING);
+        continue;
+      }
+      try {
+        return { before, after: await applyWorkload(client, wanted, before?.metadata.resourceVersion) };
+      } catch (error) {
+        if (!(error instanceof KubeError) || error.code !== 409 || attempt >= CONFLICT_ATTEMPTS) throw error;
+      }
+    }
   }
 
   /** Ready=False, then wait until clients have been told. */
@@ -189,6 +209,16 @@ export class Registrar {
       };
     });
   }
+}
+
+/** What may be said of a workload, whatever its host says. */
+function permitted(wanted: Readiness, registration: Registration, addresses: readonly string[]): Readiness {
+  if (registration.revoked !== undefined) return { ready: false, reason: "Revoked", message: registration.revoked };
+  // Nobody could reach it.
+  if (wanted.ready && addresses.length === 0) {
+    return { ready: false, reason: "NoAddress", message: "the host's address is not known" };
+  }
+  return wanted;
 }
 
 interface Job {

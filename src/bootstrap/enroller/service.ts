@@ -32,7 +32,7 @@ import { redeem } from "./invitation.ts";
 import { type ProvenKey, verifyRequest } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
 import type { Mesh } from "./mesh.ts";
-import { planRegistration, readRegistration, withKey, workloadNameOf } from "./plan.ts";
+import { planRegistration, type Registration, readRegistration, withCertificate, workloadNameOf } from "./plan.ts";
 import type { RateLimit } from "./rate-limit.ts";
 import type { Registrar } from "./registrar.ts";
 import { RESOLVE_TTL_SECONDS, type Resolver } from "./resolve.ts";
@@ -53,6 +53,8 @@ export interface EnrollerServiceOptions {
   readonly namespace: string;
   readonly version: string;
   readonly lifetimeMs: Millis;
+  /** Declare port 4191 in new workloads. */
+  readonly metricsPort: boolean;
 }
 
 /** The four calls of the enroller. What they refuse, they refuse with a {@link BootstrapError}. */
@@ -73,7 +75,7 @@ export class EnrollerService {
   }
 
   async enroll(request: EnrollRequest, peer: Peer): Promise<MessageInitShape<typeof EnrollResponseSchema>> {
-    const { client, scheduler, log, mesh, registrar, limit, namespace, version } = this.#options;
+    const { client, scheduler, log, mesh, limit, namespace, version } = this.#options;
     if (!limit.admit(peer.address, scheduler.now())) {
       throw new BootstrapError("rate-limited", `too many attempts from ${peer.address}`);
     }
@@ -103,10 +105,10 @@ export class EnrollerService {
       this.#approve(granted, request.invitationId, machine),
     );
     request.secret.fill(0);
-    const registration = planRegistration(terms, request.invitationId, machine, key.fingerprint);
-    await registrar.register(registration);
+    const { metricsPort } = this.#options;
+    const registration = planRegistration(terms, request.invitationId, machine, key.fingerprint, metricsPort);
     const { workload } = registration;
-    const certificate = await this.#issue(key, workload);
+    const certificate = await this.#issue(key, workload, () => registration);
     log.info({ host: `${workload.namespace}/${workload.name}`, address: peer.address }, "host enrolled");
     return {
       version,
@@ -118,13 +120,14 @@ export class EnrollerService {
   }
 
   async renew(request: RenewRequest, peer: Peer): Promise<MessageInitShape<typeof RenewResponseSchema>> {
-    const { client, scheduler, log, mesh, registrar } = this.#options;
+    const { client, scheduler, log, mesh } = this.#options;
     this.#checkVersion(request.version);
     const registration = await authenticate(client, mesh, peer, request.namespace, request.name);
     const key = await verifyRequest(request.csr);
-    // The key is remembered before its certificate exists: an answer that the host has must work.
-    if (registration.keys[0] !== key.fingerprint) await registrar.register(withKey(registration, key.fingerprint));
-    const certificate = await this.#issue(key, registration.workload);
+    const certificate = await this.#issue(key, registration.workload, (latest) => {
+      if (latest !== undefined && latest.revoked === undefined) return latest;
+      throw new BootstrapError("unknown-workload", `${request.namespace}/${request.name} is gone from the cluster`);
+    });
     log.info({ host: `${request.namespace}/${request.name}` }, "certificate renewed");
     return {
       certificate,
@@ -162,13 +165,22 @@ export class EnrollerService {
     }
   }
 
-  async #issue(key: ProvenKey, { serviceAccount, namespace }: WorkloadName): Promise<{ chain: Buffer[] }> {
-    const { mesh, scheduler, lifetimeMs } = this.#options;
+  /**
+   * Signs, and remembers the key before the certificate leaves: whatever the host holds must work.
+   * @param change - What is registered beside the key.
+   */
+  async #issue(
+    key: ProvenKey,
+    workload: WorkloadName,
+    change: (latest: Registration | undefined) => Registration,
+  ): Promise<{ chain: Buffer[] }> {
+    const { mesh, scheduler, lifetimeMs, registrar } = this.#options;
     const names = {
-      dns: identityName(serviceAccount, namespace, mesh.names),
-      uri: identityUri(serviceAccount, namespace, mesh.names),
+      dns: identityName(workload.serviceAccount, workload.namespace, mesh.names),
+      uri: identityUri(workload.serviceAccount, workload.namespace, mesh.names),
     };
-    const { chain } = await mesh.issuer.issue(key, names, lifetimeMs, scheduler.wallMs());
+    const { chain, notAfterMs } = await mesh.issuer.issue(key, names, lifetimeMs, scheduler.wallMs());
+    await registrar.register(workload, (latest) => withCertificate(change(latest), key.fingerprint, notAfterMs));
     return { chain: [...chain] };
   }
 

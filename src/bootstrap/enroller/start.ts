@@ -24,6 +24,7 @@ import { ENROLL_LIMIT, RateLimit, type RateLimitOptions } from "./rate-limit.ts"
 import { Registrar } from "./registrar.ts";
 import { Resolver } from "./resolve.ts";
 import { EnrollerService } from "./service.ts";
+import { serviceNetworks } from "./service-networks.ts";
 
 export interface EnrollerOptions {
   readonly client: KubeClient;
@@ -36,7 +37,7 @@ export interface EnrollerOptions {
   readonly issuerSecret?: string;
   /** Of certificates: 1 h to 30 days, 24 h unless told. */
   readonly lifetimeMs?: Millis;
-  /** CIDRs that hosts capture. */
+  /** CIDRs that hosts capture; absent: what the API publishes as networks of Services. */
   readonly captureNetworks?: readonly string[];
   readonly trustDomain?: string;
   readonly clusterDomain?: string;
@@ -72,13 +73,16 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
   if (lifetimeMs < LIFETIME_LIMITS.minMs || lifetimeMs > LIFETIME_LIMITS.maxMs) {
     throw new Error("the lifetime of certificates must be 1 h to 30 days");
   }
+  const captureNetworks = options.captureNetworks ?? (await serviceNetworks(client));
+  if (captureNetworks.length === 0)
+    log.warn({}, "no networks to capture: hosts will not send anything through the mesh");
   const mesh = new Mesh({
     client,
     scheduler,
     log,
     namespace,
     issuerSecret: options.issuerSecret ?? "linkerd-identity-issuer",
-    captureNetworks: options.captureNetworks ?? [],
+    captureNetworks,
     ...(options.trustDomain !== undefined && { trustDomain: options.trustDomain }),
     ...(options.clusterDomain !== undefined && { clusterDomain: options.clusterDomain }),
   });
@@ -88,7 +92,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     client,
     scheduler,
     log,
-    plan: { mesh: mesh.names, metricsPort: options.metricsPort ?? true },
+    mesh: mesh.names,
     settleMinMs: options.settleMs?.min ?? 1000,
     settleMaxMs: options.settleMs?.max ?? 10_000,
   });
@@ -117,6 +121,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     namespace,
     version,
     lifetimeMs,
+    metricsPort: options.metricsPort ?? true,
   });
   const through = new PassThrough({
     pods: () => mesh.destinationPods(),

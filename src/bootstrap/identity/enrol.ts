@@ -74,12 +74,19 @@ async function enrolAt(
   const client = new EnrollerClient(address, { serverName: enrollerName(join), trustAnchorsPem: () => anchors });
   try {
     const asked = wallMs();
-    const answer = await client.enroll({
-      version,
-      invitationId: join.invitationId,
-      secret: join.secret,
-      csr: certificationRequest(key),
-      host: { $typeName: "meshagent.enroll.v1.HostFacts", machine, hostname, wallMs: BigInt(asked) },
+    const ask = () =>
+      client.enroll({
+        version,
+        invitationId: join.invitationId,
+        secret: join.secret,
+        csr: certificationRequest(key),
+        host: { $typeName: "meshagent.enroll.v1.HostFacts", machine, hostname, wallMs: BigInt(asked) },
+      });
+    // The address has just answered: what is lost now may be the answer to a use already spent, and the same key
+    // gets the same answer again.
+    const answer = await ask().catch((error: unknown) => {
+      if (error instanceof BootstrapError && error.code === "unreachable") return ask();
+      throw error;
     });
     if (!compatible(version, answer.version)) {
       throw new BootstrapError("version-skew", `agent ${version} and enroller ${answer.version} do not fit together`);
