@@ -1,7 +1,10 @@
 import type { Command } from "commander";
+import * as cluster from "./cluster.ts";
 import * as config from "./config.ts";
 import * as down from "./down.ts";
 import * as intercept from "./intercept.ts";
+import * as invite from "./invite.ts";
+import * as lab from "./lab.ts";
 import * as run from "./run.ts";
 import * as status from "./status.ts";
 import * as tap from "./tap.ts";
@@ -13,4 +16,15 @@ export interface CommandModule {
 }
 
 /** Every subcommand, one file each. Heavy imports stay inside the actions, so that `--help` is quick. */
-export const commands: readonly CommandModule[] = [config, down, intercept, run, status, tap, up];
+export const commands: readonly CommandModule[] = [
+  cluster,
+  config,
+  down,
+  enroller,
+  intercept,
+  invite,
+  run,
+  status,
+  tap,
+  up,
+];
