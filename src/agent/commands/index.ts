@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import * as cluster from "./cluster.ts";
 import * as config from "./config.ts";
 import * as down from "./down.ts";
+import * as enroller from "./enroller.ts";
 import * as intercept from "./intercept.ts";
 import * as invite from "./invite.ts";
 import * as lab from "./lab.ts";

@@ -4,6 +4,8 @@
  * `proxy/transport`, `proto` and `bootstrap/control`; Kubernetes stands behind {@link KubeClient}. Start at `start.ts`, then
  * `service.ts` (the calls) and `attach.ts` (the hosts). `plan.ts` is what an ExternalWorkload should be, pure.
  */
+
+export { type InstallOptions, installManifests } from "./install.ts";
 export {
   type Attempt,
   KEEP_DEAD_MS,
