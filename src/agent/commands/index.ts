@@ -24,6 +24,7 @@ export const commands: readonly CommandModule[] = [
   enroller,
   intercept,
   invite,
+  lab,
   run,
   status,
   tap,
