@@ -1,9 +1,10 @@
 import type { ChildProcess } from "node:child_process";
-import { chmodSync, chownSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import type { AgentStatus } from "../agent/status.ts";
+import { lastWords } from "./last-words.ts";
 import type { Host } from "./netns.ts";
 import { plainEnvironment, selfCommand } from "./self.ts";
 import { until } from "./until.ts";
@@ -102,10 +103,9 @@ export class AgentOnHost {
   }
 
   async #until(what: string, met: () => boolean | Promise<boolean>): Promise<void> {
-    const lastWords = () => readFileSync(this.log, "utf8").trim().split("\n").slice(-3).join("\n");
     const outcome = await until(async () => (this.running ? await met() : "dead"));
-    if (outcome === "dead") throw new Error(`the agent on ${this.host.name} ended:\n${lastWords()}`);
-    if (!outcome) throw new Error(`the agent on ${this.host.name} takes too long ${what}:\n${lastWords()}`);
+    if (outcome === "dead") throw new Error(`the agent on ${this.host.name} ended:\n${lastWords(this.log)}`);
+    if (!outcome) throw new Error(`the agent on ${this.host.name} takes too long ${what}:\n${lastWords(this.log)}`);
   }
 }
 

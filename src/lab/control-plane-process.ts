@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { openSync } from "node:fs";
 import { join } from "node:path";
 import { type ControlPlaneOptions, type Order, startControlPlane } from "./control-plane.ts";
+import { lastWords } from "./last-words.ts";
 import type { Host } from "./netns.ts";
 import { plainEnvironment, selfCommand } from "./self.ts";
 
@@ -55,7 +56,7 @@ export class ControlPlaneProcess {
       else waiting?.reject(new Error(error));
     });
     child.on("exit", () => {
-      this.#dead = new Error(`the control plane ended; see ${log}`);
+      this.#dead = new Error(`the control plane ended:\n${lastWords(log)}`);
       for (const { reject } of this.#waiting.values()) reject(this.#dead);
       this.#waiting.clear();
     });

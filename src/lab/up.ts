@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { AGENT_UID, type AgentConfig, AgentOnHost, ownedByAgent } from "./agent-on-host.ts";
 import { CLUSTER_DOMAIN, LINKERD, PORTS, podIdentity, SERVICE_CIDR, type ServiceOrder } from "./control-plane.ts";
 import { ControlPlaneProcess } from "./control-plane-process.ts";
+import { lastWords } from "./last-words.ts";
 import { type Host, Network, type Output } from "./netns.ts";
 import type { NamedPort } from "./objects.ts";
 import { plainEnvironment, selfCommand } from "./self.ts";
@@ -262,8 +263,10 @@ export class Lab {
       if (child.exitCode !== null) return "dead";
       return (await answers(host.ip, ENROLLER_PORT)) ? "up" : undefined;
     });
-    if (outcome !== "up")
-      throw new Error(`the enroller ${outcome === "dead" ? "ended" : "does not answer"}; see ${log}`);
+    if (outcome !== "up") {
+      throw new Error(`the enroller ${outcome === "dead" ? "ended" : "does not answer"}:
+${lastWords(log)}`);
+    }
     this.#record(host, "enroller");
   }
 

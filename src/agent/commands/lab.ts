@@ -4,7 +4,12 @@ import { type Format, outputOption } from "./output.ts";
 
 /** `mesh-agent lab …`: a mesh on this machine, to try and to test. Needs root. */
 export function register(program: Command): void {
-  const lab = program.command("lab").description("a whole mesh on this machine, in network namespaces (root)");
+  // `exec` hands the options behind the host to the program it runs.
+  program.enablePositionalOptions();
+  const lab = program
+    .command("lab")
+    .enablePositionalOptions()
+    .description("a whole mesh on this machine, in network namespaces (root)");
   const actions = () => import("./lab-actions.ts");
 
   lab
@@ -56,8 +61,4 @@ export function register(program: Command): void {
   lab
     .command("control-plane <options>", { hidden: true })
     .action(async (options: string) => (await actions()).controlPlane(options));
-
-  // `exec` hands the options behind the host to the program it runs.
-  program.enablePositionalOptions();
-  lab.enablePositionalOptions();
 }
