@@ -15,7 +15,7 @@ const STREAMS_BEFORE_SETTINGS = 100;
 /** The client's side of one connection: sends requests, takes responses. */
 export class Http2Client extends Http2Connection {
   readonly #handler: Http2ClientHandler;
-  #nextStreamId = 1;
+  protected nextStreamId = 1;
   /** openStream was refused for want of capacity, or the first SETTINGS have arrived. */
   #capacityWanted = false;
   #capacityCame = false;
@@ -34,22 +34,17 @@ export class Http2Client extends Http2Connection {
   /**
    * Takes the next stream. Nothing is sent before {@link sendRequest}, which must follow before another stream is opened.
    *
-   * @returns undefined at the server's stream limit (onCapacity follows), at the end of the identifiers, or while
-   *   going away.
+   * @returns undefined at the server's stream limit (onCapacity follows), or while going away.
    */
   openStream(context: unknown): Http2Stream | undefined {
     if (this.failed || this.goingAway) return undefined;
-    if (this.#nextStreamId > MAX_STREAM_ID) {
-      this.goingAway = true;
-      return undefined;
-    }
     if (this.streams.size >= this.#streamLimit()) {
       this.#capacityWanted = true;
       return undefined;
     }
-    const stream = new Http2Stream(this.#nextStreamId, this.peer.streamWindowBytes, this.streamWindowBytes);
+    const stream = new Http2Stream(this.nextStreamId, this.peer.streamWindowBytes, this.streamWindowBytes);
     stream.context = context;
-    this.#nextStreamId += 2;
+    this.nextStreamId += 2;
     this.streams.set(stream.id, stream);
     return stream;
   }
@@ -62,6 +57,11 @@ export class Http2Client extends Http2Connection {
     stream.isConnect = head.method === "CONNECT";
     this.writer.writeRequest(stream.id, head, endStream);
     if (endStream) stream.localEnded = true;
+    if (stream.id < MAX_STREAM_ID || this.goingAway) return;
+    // RFC 9113 §5.1.1: no identifier is left (after 15 hours of 20,000 requests per second). The connection ends as if
+    // the server had asked for it.
+    this.goingAway = true;
+    this.#handler.onGoaway(MAX_STREAM_ID, ErrorCode.noError);
   }
 
   override reset(stream: Http2Stream, code: number): void {
@@ -134,7 +134,7 @@ export class Http2Client extends Http2Connection {
   }
 
   protected override isIdle(streamId: number): boolean {
-    return streamId >= this.#nextStreamId || (streamId & 1) === 0;
+    return streamId >= this.nextStreamId || (streamId & 1) === 0;
   }
 
   protected override lastPeerStreamId(): number {

@@ -1,5 +1,5 @@
-// Late frames arrive within a round trip; 1,000 resets in that time are a busy mesh peer's.
-const MAX_REMEMBERED = 1_000;
+// What is forgotten is treated leniently, so this is only how strict we are; Rust's h2 remembers 50 for a second.
+const MAX_REMEMBERED = 128;
 
 /**
  * Remembers which streams ended by RST_STREAM, since frames that were on their way then are no error (RFC 9113 §5.1).

@@ -39,7 +39,7 @@ import { DEFAULT_TABLE_BYTES, HeaderBlock, HpackDecoder, HpackEncoder } from "./
 import { completeOptions, type Http2Config, type Http2Options } from "./options.ts";
 import { type FrameListener, FrameReader } from "./reader.ts";
 import { Sender, type SenderListener } from "./sender.ts";
-import { PeerSettings, SettingId } from "./settings.ts";
+import { MIN_MAX_FRAME_BYTES, PeerSettings, SettingId } from "./settings.ts";
 import type { Http2Stream } from "./stream.ts";
 import { HeaderWriter } from "./writer.ts";
 
@@ -115,7 +115,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   #shutdownPending = false;
 
   protected constructor(handler: Http2Handler, sink: ByteSink, options: Http2Options | undefined, isServer: boolean) {
-    const config = completeOptions(options);
+    const config = completeOptions(options, isServer);
     this.config = config;
     this.sink = sink;
     this.#handler = handler;
@@ -124,8 +124,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.#decoder = new HpackDecoder(config.headerTableBytes);
     this.#encoder = new HpackEncoder(config.headerTableBytes);
     this.block = new HeaderBlock(config.maxHeaderListBytes);
-    this.writer = new HeaderWriter(sink, this.#encoder, config.maxFrameBytes);
-    this.sender = new Sender(sink, this.writer, this, config.maxFrameBytes);
+    this.writer = new HeaderWriter(sink, this.#encoder, MIN_MAX_FRAME_BYTES);
+    this.sender = new Sender(sink, this.writer, this);
     this.floods = new FloodGuard(config);
     // Until our SETTINGS are acknowledged the peer may still go by the initial window (RFC 9113 §6.9.2).
     this.streamWindowBytes = Math.max(config.streamWindowBytes, INITIAL_WINDOW_BYTES);
@@ -186,9 +186,10 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     if (this.failed) return undefined;
     if (this.#shutdownPending) return this.now;
     let at = Math.min(this.#settingsDeadline, this.#shutdownDeadline, this.#partialDeadline(), this.#keepAliveAt());
-    const stalled = this.sender.stalledSince();
+    const { stallMs } = this.config.limits;
+    const stalled = stallMs === NEVER ? undefined : this.sender.stalledSince();
     // Not known since when: ask for the time at once.
-    if (stalled !== undefined) at = Math.min(at, stalled < 0 ? this.now : stalled + this.config.limits.stallMs);
+    if (stalled !== undefined) at = Math.min(at, stalled < 0 ? this.now : stalled + stallMs);
     return at === NEVER ? undefined : at;
   }
 
@@ -614,7 +615,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   }
 
   /** The peer broke a rule that costs one stream. */
-  protected streamError(stream: Http2Stream, code: number, _section: string, _message: string): void {
+  protected streamError(stream: Http2Stream, code: number, section: string, message: string): void {
+    stream.fault = `${message} (${section})`;
     encodeRstStream(this.sink, stream.id, code);
     this.closedStreams.add(stream.id, true);
     this.close(stream);

@@ -2,6 +2,8 @@ import { H } from "../../core/header.ts";
 import type { RequestHead, ResponseHead } from "../../core/http.ts";
 import type { HeaderBlock } from "./hpack/index.ts";
 
+const PORT = /[^:]:\d+$/;
+
 /**
  * What is malformed about a block as a request head (RFC 9113 §8.3.1), undefined if nothing. Fields by themselves were
  * judged by the decoder; this is about which are there and what they say together.
@@ -16,7 +18,7 @@ export function requestFault(block: HeaderBlock, extendedConnect: boolean): stri
   } else if (block.method === "CONNECT") {
     // RFC 9113 §8.5.
     if (block.scheme !== undefined || block.path !== undefined) return ":scheme or :path in CONNECT";
-    return block.authority === undefined ? "CONNECT without :authority" : undefined;
+    return block.authority === undefined || !PORT.test(block.authority) ? "CONNECT without host and port" : undefined;
   }
   if (block.scheme === undefined) return ":scheme is missing";
   if (block.path === undefined) return ":path is missing";

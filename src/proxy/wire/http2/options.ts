@@ -41,7 +41,10 @@ export interface Http2Limits {
   readonly interims: number;
   /** Time for the preface, the acknowledgement of SETTINGS, and the rest of a header block that has begun, ms. */
   readonly handshakeMs: number;
-  /** Time for which data of ours may wait for a window that does not open; then the stream is reset, ms. */
+  /**
+   * Time for which data of ours may wait for a window that does not open; then the stream is reset, ms. For a server
+   * whose peer is not trusted; otherwise there is no limit unless it is given here.
+   */
   readonly stallMs: number;
 }
 
@@ -125,8 +128,8 @@ const DEFAULTS: Http2Config = {
   limits: DEFAULT_LIMITS,
 };
 
-export function completeOptions(options: Http2Options | undefined): Http2Config {
-  return options === undefined
-    ? DEFAULTS
-    : { ...DEFAULTS, ...options, limits: { ...DEFAULT_LIMITS, ...options.limits } };
+export function completeOptions(options: Http2Options = {}, isServer: boolean): Http2Config {
+  // A consumer in the mesh, and a server that we call, may pause for as long as the application likes.
+  const stallMs = isServer && options.trusted !== true ? DEFAULT_LIMITS.stallMs : Number.POSITIVE_INFINITY;
+  return { ...DEFAULTS, ...options, limits: { ...DEFAULT_LIMITS, stallMs, ...options.limits } };
 }

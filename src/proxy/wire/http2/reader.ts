@@ -8,7 +8,7 @@ export const PREFACE: Buffer = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "
 const INITIAL_SCRATCH_BYTES = 256;
 const NO_BYTES = Buffer.alloc(0);
 
-/** What a {@link FrameReader} calls. Any of them may throw; the reader is not used again then. */
+/** What a {@link FrameReader} calls; of frames of unknown types, only onFrame. Any of them may throw; the reader is not used again then. */
 export interface FrameListener {
   /** A frame header was read; its payload has not arrived yet, or not been looked at. */
   onFrame(type: number, flags: number, streamId: number, length: number): void;
@@ -18,7 +18,6 @@ export interface FrameListener {
   onDataPiece(chunk: Buffer, start: number, end: number, last: boolean): void;
   /** Octets of a DATA frame that are no data: padding and its length. */
   onPadding(bytes: number): void;
-  /** Payload of an unknown frame type is skipped unseen. */
 }
 
 const State = { preface: 0, header: 1, payload: 2, padLength: 3, data: 4, padding: 5, skip: 6 } as const;

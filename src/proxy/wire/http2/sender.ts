@@ -3,8 +3,12 @@ import type { HeaderList } from "../../core/header.ts";
 import type { ByteSink } from "../../core/machine.ts";
 import { INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES } from "./flow.ts";
 import { encodeData } from "./frame/index.ts";
+import { MIN_MAX_FRAME_BYTES } from "./settings.ts";
 import type { Http2Stream } from "./stream.ts";
 import type { HeaderWriter } from "./writer.ts";
+
+/** Largest DATA payload. The peer may allow more, but one stream's turn should not delay the others. */
+const MAX_DATA_BYTES = MIN_MAX_FRAME_BYTES;
 
 /** What a {@link Sender} tells the connection. */
 export interface SenderListener {
@@ -24,8 +28,6 @@ export class Sender {
   readonly #listener: SenderListener;
   /** The connection's window. */
   #window = INITIAL_WINDOW_BYTES;
-  /** Largest DATA payload. The peer may allow more, but one stream's turn should not delay the others. */
-  readonly #maxDataBytes: number;
   /** Streams that wait for the connection's window alone, in the order of their turns. */
   readonly #waiting = new Set<Http2Stream>();
   /** Streams with a queue, the one that has not moved for longest first. */
@@ -33,11 +35,10 @@ export class Sender {
   /** Those of them that began to wait, or moved, at a time not known yet. */
   #unmarked: Http2Stream[] = [];
 
-  constructor(sink: ByteSink, writer: HeaderWriter, listener: SenderListener, maxDataBytes: number) {
+  constructor(sink: ByteSink, writer: HeaderWriter, listener: SenderListener) {
     this.#sink = sink;
     this.#writer = writer;
     this.#listener = listener;
-    this.#maxDataBytes = maxDataBytes;
   }
 
   /** @returns false if a part is queued. */
@@ -93,7 +94,7 @@ export class Sender {
     for (const stream of this.#waiting) {
       if (this.#window <= 0) break;
       this.#waiting.delete(stream);
-      this.#advance(stream, this.#maxDataBytes);
+      this.#advance(stream, MAX_DATA_BYTES);
     }
     return true;
   }
@@ -142,7 +143,7 @@ export class Sender {
       return at;
     }
     while (at < limit) {
-      const end = Math.min(limit, at + this.#maxDataBytes);
+      const end = Math.min(limit, at + MAX_DATA_BYTES);
       encodeData(this.#sink, stream.id, view, at, end, endStream && end === length);
       at = end;
     }

@@ -3,8 +3,8 @@ import type { HeaderList } from "../../core/header.ts";
 import { ReceiveWindow } from "./flow.ts";
 
 /**
- * One stream of one connection (RFC 9113 §5.1). The driver keeps {@link id} and {@link context}; all else is the
- * machine's.
+ * One stream of one connection (RFC 9113 §5.1). The driver reads {@link id}, {@link closed} and {@link fault} and keeps
+ * its own state in {@link context}; all else is the machine's.
  *
  * ```text
  *               head received / sent
@@ -19,6 +19,9 @@ export class Http2Stream {
   readonly id: number;
   /** The driver's own. */
   context: unknown = undefined;
+
+  /** Why the machine reset it, when {@link Http2Handler.onReset} says that it did: the rule that the peer broke. */
+  fault: string | undefined = undefined;
 
   /** Both sides ended, or either reset. Everything said to a closed stream is dropped. */
   closed = false;

@@ -1,4 +1,4 @@
-import { H, HeaderList, type HeaderName } from "../../../core/header.ts";
+import { HeaderList, type HeaderName } from "../../../core/header.ts";
 import { FieldKind } from "./field.ts";
 
 /**
@@ -97,7 +97,7 @@ export class HeaderBlock {
         this.host = value;
         break;
     }
-    this.headers.add(name.canonical === H.te ? H.te : name, value);
+    this.headers.add(name, value);
   }
 
   /** @returns whether a pseudo-header may be taken: it is the first of its name and before every regular field. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ErrorCode, type Http2Stream } from "../../../../../src/proxy/wire/http2/index.ts";
+import { ErrorCode, Http2Client, type Http2Stream } from "../../../../../src/proxy/wire/http2/index.ts";
 import {
   clientSide,
   END_HEADERS,
@@ -12,11 +12,12 @@ import {
   openServer,
   rawFrame,
   request,
+  Side,
 } from "../../../../support/http2.ts";
 
 type Client = ReturnType<typeof openClient>;
 
-function send(side: Client, method = "GET", endStream = true): Http2Stream {
+function send(side: Side<Http2Client>, method = "GET", endStream = true): Http2Stream {
   const stream = side.machine.openStream(undefined);
   if (stream === undefined) throw new Error("no stream");
   side.machine.sendRequest(stream, request(method, "/"), endStream);
@@ -263,6 +264,22 @@ describe("the end", () => {
     side.receive(Buffer.alloc(0));
     expect(side.recorder.take()).toEqual(["reset 1 2 remote", "end"]);
     expect(side.machine.openStream(undefined)).toBeUndefined();
+  });
+
+  it("the last identifier ends the connection as a GOAWAY would (F18)", () => {
+    class Late extends Http2Client {
+      override nextStreamId = 0x7fff_fffd;
+    }
+    const side = new Side((recorder, sink) => new Late(recorder, sink));
+    side.receive(frame.settings());
+    send(side);
+    expect(side.machine.isGoingAway).toBe(false);
+    send(side);
+    expect(side.recorder.take()).toEqual(["capacity", "goaway 2147483647 0"]);
+    expect(side.machine.isGoingAway).toBe(true);
+    expect(side.machine.openStream(undefined)).toBeUndefined();
+    side.receive(frame.headers(0x7fff_fffd, OK), frame.headers(0x7fff_ffff, OK));
+    expect(side.machine.openStreams).toBe(0);
   });
 
   it("shutdown: GOAWAY once, open streams go on", () => {

@@ -211,6 +211,14 @@ describe("sending (RFC 9113 §6.9.1, §6.9.2)", () => {
     expect(side.machine.timeoutAt()).toBeUndefined();
   });
 
+  it("a mesh peer's consumer may pause as long as it likes", () => {
+    const side = openServer({ trusted: true }, [4, 0]);
+    const [first] = respond(side, 1) as [Http2Stream];
+    side.machine.sendData(first, Buffer.alloc(64), true);
+    side.pass(10_000_000);
+    expect(side.machine.openStreams).toBe(1);
+  });
+
   it("1,000 streams that wait cost nothing per WINDOW_UPDATE of another", () => {
     const side = openServer({ maxConcurrentStreams: 1000 }, [4, 0]);
     const streams = respond(side, 1000);

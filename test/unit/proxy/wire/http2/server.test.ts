@@ -178,7 +178,7 @@ describe("RFC 9113 §5.1: frames in stream states", () => {
     expect(side.recorder.error).toBeUndefined();
   });
 
-  it("remembers a thousand resets, and is lenient about older ones", () => {
+  it("remembers the latest resets, and is lenient about older ones", () => {
     const side = openServer({ trusted: true });
     for (let id = 1; id < 2400; id += 2) {
       side.receive(frame.headers(id, POST, END_HEADERS));
@@ -269,6 +269,7 @@ describe("RFC 9113 §6: each frame's rules", () => {
     const side = openServer().receive(...bytes);
     expectStreamError(side, 1, code);
     expect(side.recorder.take().at(1)).toBe(`reset 1 ${code} local`);
+    expect(stream(side, 1).fault).toMatch(/\(RFC 9113 §6/);
   });
 
   it("§6.1 padding is removed and credited", () => {
@@ -441,6 +442,13 @@ describe("RFC 9113 §8.3.1: what a request may say", () => {
     ["CONNECT with :path", [...CONNECT, [":path", "/"]]],
     ["CONNECT with :scheme", [...CONNECT, [":scheme", "http"]]],
     ["CONNECT without :authority", [[":method", "CONNECT"]]],
+    [
+      "CONNECT without a port",
+      [
+        [":method", "CONNECT"],
+        [":authority", "db"],
+      ],
+    ],
     [":protocol without being offered", [...GET.slice(1), [":method", "CONNECT"], [":protocol", "websocket"]]],
   ])("%s is malformed", (_name, fields) => {
     const side = openServer().receive(frame.headers(1, fields));
@@ -524,6 +532,21 @@ describe("RFC 9113 §8.2.2: what we send", () => {
     side.machine.sendHead(stream(side, 1), response(299, fields), true);
     const bytes = side.sink.take().toString("latin1");
     expect(bytes).not.toMatch(/chunked|close|gzip|h2c|X-Own/);
+  });
+
+  it("goes by the peer's frame size, not by ours", () => {
+    const side = openServer({ maxFrameBytes: 1_000_000, streamWindowBytes: 1_000_000 }).receive(OPEN);
+    side.receive(frame.data(1, Buffer.alloc(60_000), END_STREAM));
+    expect(side.recorder.take().at(-1)).toBe("data-end 1 60000");
+    side.machine.sendHead(stream(side, 1), response(200, [["x", "v".repeat(20_000)]]), false);
+    side.machine.sendData(stream(side, 1), Buffer.alloc(20_000), true);
+    const lines = side.frames();
+    expect(lines.filter((line) => /^(HEADERS|CONTINUATION|DATA)/.test(line))).toEqual([
+      "HEADERS 1",
+      "CONTINUATION 1",
+      "DATA 1 [16384]",
+      "DATA 1 [3616] end",
+    ]);
   });
 
   it("splits a large head into CONTINUATION frames that the peer's frame size permits", () => {
