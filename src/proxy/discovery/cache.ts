@@ -53,10 +53,11 @@ export class AnswerCache {
     }
   }
 
-  /** @returns undefined: nothing stored, too old, or in a format of another version. */
-  load<T>(key: string): Stored<T> | undefined {
-    // What `save` wrote under a key of this kind; formats are told apart by number.
-    return this.#read(key) as Stored<T> | undefined;
+  /** @returns undefined: nothing stored, too old, in a format of another version, or not what `is` expects. */
+  load<T>(key: string, is: (value: unknown) => value is T): Stored<T> | undefined {
+    const entry = this.#read(key);
+    if (entry === undefined || !is(entry.value)) return undefined;
+    return { value: entry.value, confirmedAtMs: entry.confirmedAtMs };
   }
 
   /**

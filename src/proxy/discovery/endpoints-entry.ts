@@ -3,6 +3,7 @@ import type { Endpoint } from "../core/endpoint.ts";
 import { type EndpointsChange, EndpointTable } from "./endpoints.ts";
 import { type EntryDeps, type EntryStatus, HubEntry } from "./entry.ts";
 import type { DiscoveryMessage } from "./messages.ts";
+import { isEndpoints } from "./stored.ts";
 import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
 
 const { get } = grpcService(destination.Destination);
@@ -44,8 +45,8 @@ export class EndpointsEntry extends HubEntry {
   protected readonly expires = true;
 
   override start(): void {
-    const stored = this.deps.cache.load<readonly Endpoint[]>(this.key);
-    if (stored !== undefined && Array.isArray(stored.value)) {
+    const stored = this.deps.cache.load(this.key, isEndpoints);
+    if (stored !== undefined) {
       this.#table = new EndpointTable(stored.value);
       this.publish("stored", stored.confirmedAtMs, this.snapshot());
     }

@@ -3,6 +3,7 @@ import type { InboundPolicy } from "../policy/index.ts";
 import { type EntryDeps, HubEntry, sameAnswer } from "./entry.ts";
 import { decodeInboundPolicy } from "./inbound-policy.ts";
 import type { DiscoveryMessage } from "./messages.ts";
+import { isInboundPolicy } from "./stored.ts";
 import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
 
 const { watchPort } = grpcService(inbound.InboundServerPolicies);
@@ -36,7 +37,7 @@ export class InboundEntry extends HubEntry {
   protected readonly expires = false;
 
   override start(): void {
-    const stored = this.deps.cache.load<InboundPolicy>(this.key);
+    const stored = this.deps.cache.load(this.key, isInboundPolicy);
     if (stored !== undefined) {
       this.#policy = stored.value;
       this.publish("stored", stored.confirmedAtMs, this.snapshot());

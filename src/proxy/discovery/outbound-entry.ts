@@ -7,6 +7,7 @@ import { encodeIp } from "./net.ts";
 import { decodeOutboundPolicy } from "./outbound-policy.ts";
 import { combineOutbound } from "./outbound-state.ts";
 import { decodeProfile } from "./profile.ts";
+import { isStoredOutbound } from "./stored.ts";
 import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, NOT_FOUND, UNIMPLEMENTED, Watch } from "./watch.ts";
 
 const { getProfile } = grpcService(destination.Destination);
@@ -70,7 +71,7 @@ export class OutboundEntry extends HubEntry {
   protected readonly expires = true;
 
   override start(): void {
-    const stored = this.deps.cache.load<Answers>(this.key);
+    const stored = this.deps.cache.load(this.key, isStoredOutbound);
     if (stored !== undefined) {
       this.#answers = { policy: stored.value.policy, profile: stored.value.profile };
       this.#storedAtMs = stored.confirmedAtMs;
