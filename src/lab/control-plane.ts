@@ -151,7 +151,10 @@ function createPod(store: LabStore, order: PodOrder): void {
   if (store.get(TYPES.serviceAccounts, order.namespace, order.serviceAccount) === undefined) {
     store.put(TYPES.serviceAccounts, serviceAccount(order.namespace, order.serviceAccount));
   }
-  store.put(TYPES.pods, readyPod(order.namespace, order.name, { ...order, now: new Date() }));
+  // The injector's: by them destination knows a pod as meshed.
+  const meshed = { "linkerd.io/control-plane-ns": LINKERD, "linkerd.io/workload-ns": order.namespace };
+  const labels = { ...order.labels, ...meshed };
+  store.put(TYPES.pods, readyPod(order.namespace, order.name, { ...order, labels, now: new Date() }));
 }
 
 async function issueIdentity(pki: LabPki, pod: PodOrder): Promise<void> {

@@ -63,7 +63,16 @@ export function readyPod(home: string, name: string, wish: PodWish): KubeObject 
       image: "lab/app",
       ports: wish.ports.map(({ name: said, port }) => ({ name: said, containerPort: port })),
     },
-    { name: "linkerd-proxy", image: "lab/mesh-agent", ports: [{ name: "linkerd-proxy", containerPort: 4143 }] },
+    {
+      name: "linkerd-proxy",
+      image: "lab/mesh-agent",
+      // Destination reads from these where the proxy listens.
+      env: [
+        { name: "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", value: "0.0.0.0:4143" },
+        { name: "LINKERD2_PROXY_ADMIN_LISTEN_ADDR", value: "0.0.0.0:4191" },
+      ],
+      ports: [{ name: "linkerd-proxy", containerPort: 4143 }],
+    },
   ];
   const running = containers.map((container) => ({
     name: container.name,
