@@ -10,6 +10,12 @@ import { KINDS } from "./store.ts";
 
 export type BackendMessage = Init<typeof outbound.BackendSchema>;
 
+/** Where a client wanted to go, before interception. */
+export interface OriginalDst {
+  readonly ip: string;
+  readonly port: number;
+}
+
 /** What a policy is for: a port of a Service, or an address outside of the cluster. */
 export interface Parent {
   readonly group: "" | "policy.linkerd.io";
@@ -18,7 +24,7 @@ export interface Parent {
   readonly name: string;
   readonly port: number;
   /** The looked-up address where there was one: what an egress policy forwards to. */
-  readonly originalDst: { readonly ip: string; readonly port: number } | undefined;
+  readonly originalDst: OriginalDst | undefined;
   readonly load: LoadMessage;
 }
 
@@ -58,10 +64,7 @@ export function serviceBackend(
 }
 
 /** Straight to where the client wanted to go. */
-export function forwardBackend(
-  originalDst: { readonly ip: string; readonly port: number } | undefined,
-  metadata: MetadataMessage,
-): BackendMessage {
+export function forwardBackend(originalDst: OriginalDst | undefined, metadata: MetadataMessage): BackendMessage {
   const addr = originalDst && tcpMessage(originalDst.ip, originalDst.port);
   if (addr === undefined) return { metadata, queue: QUEUE };
   return { metadata, queue: QUEUE, kind: { case: "forward", value: { addr, weight: 1 } } };

@@ -3,7 +3,8 @@ import { grpcService, inbound, outbound } from "../../proto/index.ts";
 import type { Cluster } from "./cluster.ts";
 import { follow, grpcError, ifChanged } from "./follow.ts";
 import { inboundPolicy, type ServerMessage } from "./inbound-policy.ts";
-import { outboundPolicy, type PolicyMessage } from "./outbound-policy.ts";
+import { outboundPolicy } from "./outbound-policy.ts";
+import type { PolicyMessage } from "./outbound-protocol.ts";
 import { parseWorkloadToken } from "./workload-token.ts";
 
 /** The policy controller: who may talk to a workload's ports, and how a workload's own traffic is routed. */
