@@ -5,17 +5,17 @@ import {
   EXTERNAL_WORKLOADS,
   type ExternalWorkload,
   type InvitationTerms,
+  type KubeClient,
   newInvitation,
   SECRETS,
 } from "../../src/bootstrap/enroller/index.ts";
-import type { MemoryKube } from "./memory-kube.ts";
 import type { TestPair } from "./test-ca.ts";
 
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
 /** Puts into the API what an installed Linkerd has there. */
 export async function installMesh(
-  kube: MemoryKube,
+  kube: KubeClient,
   ca: { readonly root: TestPair; readonly issuer: TestPair },
 ): Promise<void> {
   await kube.create(SECRETS, "linkerd", {
@@ -60,7 +60,7 @@ export function testTerms(overrides: Partial<InvitationTerms> = {}): InvitationT
 
 /** Invites, and gives the join string. */
 export async function invite(
-  kube: MemoryKube,
+  kube: KubeClient,
   terms: InvitationTerms,
   rootPem: string,
   enroller: string,
@@ -77,6 +77,6 @@ export async function invite(
   });
 }
 
-export function workloadOf(kube: MemoryKube, name: string): Promise<ExternalWorkload | undefined> {
+export function workloadOf(kube: KubeClient, name: string): Promise<ExternalWorkload | undefined> {
   return kube.get<ExternalWorkload>(EXTERNAL_WORKLOADS, "shop", name);
 }

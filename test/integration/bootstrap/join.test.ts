@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { decodeJoinString, realScheduler, silentLog } from "../../../src/bootstrap/control/index.ts";
 import { isReady, type RunningEnroller, readyCondition, startEnroller } from "../../../src/bootstrap/enroller/index.ts";
 import { AttachClient, type AttachHandlers } from "../../../src/bootstrap/host/index.ts";
@@ -7,6 +7,7 @@ import { type Enrolment, enrol, generateKey, renew } from "../../../src/bootstra
 import { MemoryKube } from "../../support/memory-kube.ts";
 import { installMesh, invite, testTerms, workloadOf } from "../../support/mesh-kube.ts";
 import { type TestPair, testMeshCa } from "../../support/test-ca.ts";
+import { until } from "../../support/until.ts";
 
 const VERSION = "0.1.0";
 const machineOf = (text: string) => createHash("sha256").update(text).digest("hex");
@@ -45,8 +46,6 @@ afterEach(async () => {
   await enroller.stop(100);
 });
 
-afterAll(() => undefined);
-
 function join(text: string, machine = "vm-1", version = VERSION): Promise<Enrolment> {
   return enrol({
     join: decodeJoinString(text),
@@ -75,20 +74,6 @@ function attach(enrolment: Enrolment, machine = "vm-1", handlers: AttachHandlers
   clients.push(client);
   client.start();
   return client;
-}
-
-async function until<T>(
-  look: () => Promise<T | undefined | false> | T | undefined | false,
-  what: string,
-  limitMs = 5000,
-): Promise<T> {
-  const end = Date.now() + limitMs;
-  for (;;) {
-    const seen = await look();
-    if (seen !== undefined && seen !== false) return seen;
-    if (Date.now() > end) throw new Error(`did not happen: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }
 
 const readiness = async (name: string) => {
