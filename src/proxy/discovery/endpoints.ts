@@ -1,6 +1,6 @@
 import type { destination } from "../../proto/index.ts";
 import { formatSocketAddress } from "../core/address.ts";
-import { isDnsName, parseAuthority } from "../core/authority.ts";
+import { formatAuthority, isDnsName, parseAuthority } from "../core/authority.ts";
 import { type Endpoint, type EndpointIdentity, type Http2ClientParams, sameEndpoint } from "../core/endpoint.ts";
 import { decodeDuration } from "./duration.ts";
 import { addressKey, decodeAddress } from "./net.ts";
@@ -94,6 +94,17 @@ export class EndpointTable {
     }
     return add;
   }
+}
+
+/**
+ * Brings a `name:port` into the form that `Destination.Get` takes: lower case, without the trailing dot.
+ * @returns undefined if there is no port.
+ */
+export function destinationPath(text: string): string | undefined {
+  const authority = parseAuthority(text);
+  if (authority === undefined || !authority.port) return undefined;
+  const { host, port } = authority;
+  return formatAuthority({ host: host.endsWith(".") ? host.slice(0, -1) : host, port });
 }
 
 /**

@@ -1,5 +1,4 @@
 import type { opaqueRoute, outbound, tlsRoute } from "../../proto/index.ts";
-import { parseAuthority } from "../core/authority.ts";
 import {
   type Backend,
   type Backoff,
@@ -23,7 +22,7 @@ import {
   type Timeouts,
 } from "../policy/index.ts";
 import { decodeDuration, decodeTimeout, requiredDuration } from "./duration.ts";
-import { decodeEndpoint } from "./endpoints.ts";
+import { decodeEndpoint, destinationPath } from "./endpoints.ts";
 import type { Decoded } from "./inbound-policy.ts";
 import { InvalidMessage, required } from "./invalid.ts";
 import { decodeRef } from "./ref.ts";
@@ -314,9 +313,9 @@ function decodeDispatch(message: outbound.Backend, ref: ResourceRef, opaque: boo
 }
 
 function decodeBalancer(message: outbound.Backend_BalanceP2c, opaque: boolean): Dispatch {
-  const path = required(message.discovery?.kind.value?.path, "balancer discovery");
-  const { port } = parseAuthority(path) ?? {};
-  if (port === undefined || port === 0) throw new InvalidMessage(`balancer path is not name:port: ${path}`);
+  const text = required(message.discovery?.kind.value?.path, "balancer discovery");
+  const path = destinationPath(text);
+  if (path === undefined) throw new InvalidMessage(`balancer path is not name:port: ${text}`);
   return { kind: "balancer", path, load: decodeLoad(message, opaque) };
 }
 

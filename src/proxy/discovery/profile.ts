@@ -1,5 +1,5 @@
 import type { destination } from "../../proto/index.ts";
-import { isDnsName, parseAuthority } from "../core/authority.ts";
+import { isDnsName } from "../core/authority.ts";
 import type {
   Profile,
   ProfileCondition,
@@ -10,7 +10,7 @@ import type {
   RetryBudgetConfig,
 } from "../policy/index.ts";
 import { decodeDuration, decodeTimeout } from "./duration.ts";
-import { decodeEndpoint } from "./endpoints.ts";
+import { decodeEndpoint, destinationPath } from "./endpoints.ts";
 import { InvalidMessage } from "./invalid.ts";
 import { optionalRef } from "./ref.ts";
 import { decodeMethod, decodePattern } from "./route.ts";
@@ -50,9 +50,9 @@ function decodeRoute(message: destination.Route): ProfileRoute[] {
 }
 
 function decodeTarget(message: destination.WeightedDst): ProfileTarget[] {
-  const port = parseAuthority(message.authority)?.port;
-  if (message.weight === 0 || port === undefined || port === 0) return [];
-  return [{ path: message.authority, weight: message.weight, ref: optionalRef(message.backendRef) }];
+  const path = destinationPath(message.authority);
+  if (message.weight === 0 || path === undefined) return [];
+  return [{ path, weight: message.weight, ref: optionalRef(message.backendRef) }];
 }
 
 function decodeBudget(message: destination.RetryBudget): RetryBudgetConfig | undefined {

@@ -114,7 +114,7 @@ describe("policy and profile", () => {
     };
     const expected = [
       [1, "v1.shop.svc.cluster.local:80"],
-      [3, "v2.shop.svc.cluster.local.:80"],
+      [3, "v2.shop.svc.cluster.local:80"],
     ];
     const policy = combine(servicePolicy(), given);
     expect(paths(choose(policy, "/")?.rule.distribution as never)).toEqual(expected);
