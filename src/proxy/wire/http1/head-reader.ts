@@ -1,6 +1,6 @@
 import type { ProtocolError } from "../../core/errors.ts";
 import { Backlog } from "./backlog.ts";
-import { readControls } from "./controls.ts";
+import { countControls } from "./controls.ts";
 import { hasForbidden, hasForbiddenInPart } from "./fields.ts";
 import { latin1Slice } from "./latin1.ts";
 import type { Http1Limits } from "./limits.ts";
@@ -81,7 +81,7 @@ export class HeadReader {
   #finish(text: string, end: number, bytes: Buffer, from: number): void {
     this.text = text;
     this.end = end;
-    this.#controls = readControls.count(bytes, from, from + end);
+    this.#controls = countControls(bytes, from, from + end);
   }
 
   #readOn(chunk: Buffer, at: number): number {

@@ -1,7 +1,7 @@
 import { H, type HeaderList } from "../../core/header.ts";
 import type { ByteSink } from "../../core/machine.ts";
 import { type Delimiter, isForbiddenTrailer } from "./body.ts";
-import { writtenControls } from "./controls.ts";
+import { countControls } from "./controls.ts";
 import { hasForbidden } from "./fields.ts";
 import { parseContentLength } from "./framing.ts";
 import { latin1Slice, latin1Write } from "./latin1.ts";
@@ -74,7 +74,7 @@ export function writeLines(sink: ByteSink, text: string, lines: number): boolean
   const at = sink.reserve(text.length);
   const { buffer } = sink;
   const end = latin1Write(buffer, text, at);
-  if (writtenControls.count(buffer, at, end) !== lines * 2) {
+  if (countControls(buffer, at, end) !== lines * 2) {
     const written = latin1Slice(buffer, at, end);
     if (hasForbidden(written) || written.split("\n").length !== lines + 1) return false;
   }
