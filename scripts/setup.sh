@@ -66,7 +66,10 @@ then
   say "npm packages: as locked"
 else
   say "installing npm packages as locked"
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+  npm_flags=(--ignore-scripts --no-audit --no-fund)
+  # A registry that lacks the packages of other platforms leaves them out of the lock file, and npm ci then takes the
+  # file for outdated. npm install follows the same lock file and passes over optional packages that do not exist.
+  npm ci "${npm_flags[@]}" --loglevel=silent || npm install --no-save "${npm_flags[@]}" --loglevel=error
 fi
 
 node_modules/.bin/node -e 'console.log(`setup: ready, Node ${process.version}`)'
