@@ -1,0 +1,95 @@
+import { expect, it } from "vitest";
+import { detectHttp } from "../../src/proxy/wire/http1/index.ts";
+import { decodeClientHello, MAX_CLIENT_HELLO_BYTES } from "../../src/proxy/wire/tls/index.ts";
+import { decodeTransportHeader, encodeTransportHeader } from "../../src/proxy/wire/transport-header/index.ts";
+import { alpn, clientHello, extension, serverName } from "../support/client-hello.ts";
+import { type FuzzTarget, fuzz } from "./harness.ts";
+
+const hello: FuzzTarget = {
+  name: "client-hello",
+  seeds: [
+    clientHello(),
+    clientHello({ extensions: undefined }),
+    clientHello({ extensions: [serverName("a.b"), alpn("h2", "transport.l5d.io/v1")] }),
+    clientHello({ extensions: [extension(43, Buffer.of(2, 3, 4)), serverName("a.b")], recordBytes: 10 }),
+  ],
+  dictionary: [serverName("x.y"), alpn("h2"), Buffer.of(0x16, 3, 1, 0, 1), Buffer.of(0, 0), Buffer.of(0, 16)],
+  covers: "src/proxy/wire/tls/",
+  run(pieces) {
+    let bytes: Buffer = Buffer.alloc(0);
+    for (const piece of pieces) {
+      bytes = Buffer.concat([bytes, piece]);
+      const decoded = decodeClientHello(bytes);
+      if (decoded.kind === "more") {
+        if (decoded.atLeast <= bytes.length || decoded.atLeast > MAX_CLIENT_HELLO_BYTES)
+          throw new Error("asks for nothing");
+        continue;
+      }
+      if (decoded.kind === "no") break;
+      const { serverName: name } = decoded.value;
+      if (name !== undefined && !/^[a-z0-9_.-]{1,254}$/.test(name))
+        throw new Error(`server name ${JSON.stringify(name)}`);
+      // Bytes behind the hello change nothing.
+      const longer = decodeClientHello(Buffer.concat([bytes.subarray(0, decoded.consumed), Buffer.of(1, 2, 3)]));
+      expect(longer).toEqual(decoded);
+      break;
+    }
+    return undefined;
+  },
+};
+
+const header: FuzzTarget = {
+  name: "transport-header",
+  seeds: [
+    encodeTransportHeader({ port: 8080, name: undefined, protocol: "http2" }),
+    encodeTransportHeader({ port: 80, name: "foo.ns.svc.cluster.local", protocol: "http1" }),
+    encodeTransportHeader({ port: 3306, name: undefined, protocol: undefined }),
+  ],
+  dictionary: [
+    Buffer.of(0x2b),
+    Buffer.of(0x2c),
+    Buffer.of(0x08, 0x50),
+    Buffer.of(0x12, 1, 0x61),
+    Buffer.of(0x1a, 2, 10, 0),
+  ],
+  covers: "src/proxy/wire/transport-header/",
+  run(pieces) {
+    const bytes = Buffer.concat(pieces);
+    const decoded = decodeTransportHeader(bytes);
+    if (decoded.kind === "more" && decoded.atLeast <= bytes.length) throw new Error("asks for nothing");
+    if (decoded.kind === "done") {
+      // What was understood can be said, and is understood again.
+      const again = decodeTransportHeader(encodeTransportHeader(decoded.value));
+      expect(again).toMatchObject({ kind: "done", value: decoded.value });
+    }
+    return undefined;
+  },
+};
+
+const detection: FuzzTarget = {
+  name: "detect-http",
+  seeds: ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "EHLO a\r\n", "\r\nGET /\r\n"].map(
+    (text) => Buffer.from(text, "latin1"),
+  ),
+  dictionary: [Buffer.from(" HTTP/1.1"), Buffer.from("\r\n"), Buffer.from("GET /"), Buffer.from("PRI * ")],
+  covers: "src/proxy/wire/http1/",
+  run(pieces) {
+    let bytes: Buffer = Buffer.alloc(0);
+    let verdict = "more";
+    for (const piece of pieces) {
+      bytes = Buffer.concat([bytes, piece]);
+      const now = detectHttp(bytes);
+      if (verdict !== "more" && now !== verdict) throw new Error(`${verdict} became ${now}`);
+      verdict = now;
+    }
+    return undefined;
+  },
+};
+
+it.each([hello, header, detection])("$name", (target) => {
+  const report = fuzz(target);
+  expect(report.inputs).toBeGreaterThan(target.seeds.length);
+  console.info(
+    `${target.name}: ${report.inputs} inputs, ${report.corpus} kept, slowest ${report.slowestMs.toFixed(1)} ms per 16 KiB, most kept ${report.keptBytes} B`,
+  );
+});
