@@ -2,8 +2,20 @@ import { chmodSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
 import { hostname, networkInterfaces } from "node:os";
 import { type Log, type MeshConfiguration, realScheduler, workloadToken } from "../bootstrap/control/index.ts";
-import { AttachClient, type HostReadiness, Probes, type RegistrationState, readMachineId } from "../bootstrap/host/index.ts";
-import { acceptAnchors, EnrolledIdentity, FileIdentity, saveMembership, type StoredMembership } from "../bootstrap/identity/index.ts";
+import {
+  AttachClient,
+  type HostReadiness,
+  Probes,
+  type RegistrationState,
+  readMachineId,
+} from "../bootstrap/host/index.ts";
+import {
+  acceptAnchors,
+  EnrolledIdentity,
+  FileIdentity,
+  type StoredMembership,
+  saveMembership,
+} from "../bootstrap/identity/index.ts";
 import { PROBE } from "../bootstrap/interception/index.ts";
 import { formatCidr, formatSocketAddress, parseCidr } from "../proxy/core/address.ts";
 import type { IdentitySource } from "../proxy/core/identity.ts";
@@ -77,7 +89,9 @@ class Agent {
     process.on("SIGTERM", () => this.#signalled());
     process.on("SIGINT", () => this.#signalled());
     const bug = (error: unknown) => {
-      this.#log.error("uncaught error: draining and ending", { why: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      this.#log.error("uncaught error: draining and ending", {
+        why: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      });
       // Unknown state: no promises, two seconds for what is open; systemd holds the sockets meanwhile.
       setTimeout(() => process.exit(EXIT.failure), 2_000).unref();
       void this.#workers?.drain(1_500).finally(() => process.exit(EXIT.failure));
@@ -89,9 +103,15 @@ class Agent {
 
   async start(): Promise<void> {
     const config = this.#config;
-    const listeners = systemdListeners(process.env, process.pid) ?? (config["proxy.listeners"] === "self" ? ownListeners(config) : undefined);
+    const listeners =
+      systemdListeners(process.env, process.pid) ??
+      (config["proxy.listeners"] === "self" ? ownListeners(config) : undefined);
     if (listeners === undefined)
-      throw new CommandError(EXIT.configuration, "no listening sockets were passed in", "start the systemd unit, or set proxy.listeners: self");
+      throw new CommandError(
+        EXIT.configuration,
+        "no listening sockets were passed in",
+        "start the systemd unit, or set proxy.listeners: self",
+      );
     await this.#serveAdmin(listeners);
     await this.#identify();
     const identity = this.#identity as IdentitySource;
@@ -225,8 +245,16 @@ class Agent {
       if (own !== "") return { addresses: [own], tlsName };
       return { addresses: direct ? (mesh?.[service].addresses ?? []) : (this.#member?.enrollers ?? []), tlsName };
     };
-    const destination = new ControlPlaneClient(identity, locate(config["controlPlane.destination"], "destination"), direct ? undefined : DESTINATION_PORT);
-    const policy = new ControlPlaneClient(identity, locate(config["controlPlane.policy"], "policy"), direct ? undefined : POLICY_PORT);
+    const destination = new ControlPlaneClient(
+      identity,
+      locate(config["controlPlane.destination"], "destination"),
+      direct ? undefined : DESTINATION_PORT,
+    );
+    const policy = new ControlPlaneClient(
+      identity,
+      locate(config["controlPlane.policy"], "policy"),
+      direct ? undefined : POLICY_PORT,
+    );
     return new Hub({
       destination: destination.get,
       policy: policy.get,
@@ -246,7 +274,9 @@ class Agent {
   #token(): string {
     const namespace = this.#config["workload.namespace"];
     const name = this.#config["workload.name"];
-    return this.#config["workload.kind"] === "pod" ? JSON.stringify({ ns: namespace, pod: name }) : workloadToken(namespace, name);
+    return this.#config["workload.kind"] === "pod"
+      ? JSON.stringify({ ns: namespace, pod: name })
+      : workloadToken(namespace, name);
   }
 
   #clusterNetworks() {
@@ -277,7 +307,10 @@ class Agent {
         connectTimeoutMs: config["outbound.connectTimeout"],
         failfastMs: config["outbound.failfastTimeout"],
         localIps: addresses.length > 0 ? addresses : hostAddresses(),
-        probeTargets: [formatSocketAddress({ ip: PROBE.v4, port: PROBE.port }), formatSocketAddress({ ip: PROBE.v6, port: PROBE.port })],
+        probeTargets: [
+          formatSocketAddress({ ip: PROBE.v4, port: PROBE.port }),
+          formatSocketAddress({ ip: PROBE.v6, port: PROBE.port }),
+        ],
       },
       defaultPolicy: isDefaultPolicy(configured) ? configured : config["inbound.defaultPolicy"],
       clusterNetworks: this.#clusterNetworks().map(formatCidr),
@@ -372,7 +405,8 @@ class Agent {
   }
 
   #hostReadiness(workers: WorkerPool): HostReadiness {
-    if (workers.ready === 0) return { ready: false, reason: "ProxyNotServing", message: "no proxy worker is accepting" };
+    if (workers.ready === 0)
+      return { ready: false, reason: "ProxyNotServing", message: "no proxy worker is accepting" };
     const verdict = this.#probes?.verdict();
     if (verdict === undefined || verdict.passes) return { ready: true, reason: "", message: "" };
     return { ready: false, reason: "ProbeFailed", message: verdict.failure ?? "a probe has not passed yet" };
@@ -385,7 +419,12 @@ class Agent {
   #summary(): string {
     const workload = this.#member?.configuration.workload;
     const name = workload === undefined ? "workload" : `${workload.namespace}/${workload.name}`;
-    const registered = this.#registration?.ready === true ? "registered and Ready" : this.#registration === undefined ? "" : `not Ready: ${this.#registration.reason}`;
+    const registered =
+      this.#registration?.ready === true
+        ? "registered and Ready"
+        : this.#registration === undefined
+          ? ""
+          : `not Ready: ${this.#registration.reason}`;
     return `${this.#state}: ${name}${registered === "" ? "" : `, ${registered}`}`;
   }
 
@@ -394,7 +433,9 @@ class Agent {
     const config = this.#config;
     const workload =
       this.#member?.configuration.workload ??
-      (config["workload.name"] === "" ? undefined : { namespace: config["workload.namespace"], name: config["workload.name"] });
+      (config["workload.name"] === ""
+        ? undefined
+        : { namespace: config["workload.namespace"], name: config["workload.name"] });
     const v4 = this.#lease?.status("v4");
     const v6 = this.#lease?.status("v6");
     return {
@@ -412,7 +453,11 @@ class Agent {
         ready: this.#registration?.ready ?? false,
         why: this.#registration?.message ?? "",
       },
-      workers: { ready: this.#workers?.ready ?? 0, count: this.#workers?.count ?? 0, restarts: this.#workers?.restarts ?? 0 },
+      workers: {
+        ready: this.#workers?.ready ?? 0,
+        count: this.#workers?.count ?? 0,
+        restarts: this.#workers?.restarts ?? 0,
+      },
       interception: { v4: v4?.intercepted ?? false, v6: v6?.intercepted ?? false, why: v4?.why ?? "" },
       discovery: this.#hub?.status() ?? [],
       uptimeMs: Date.now() - this.#startedAt,
@@ -459,10 +504,15 @@ function hostAddresses(): string[] {
     .map((address) => address.address);
 }
 
-function listen(server: Server, where: { fd: number } | { path: string } | { host: string; port: number }, key: string): Promise<void> {
+function listen(
+  server: Server,
+  where: { fd: number } | { path: string } | { host: string; port: number },
+  key: string,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
-      const place = "path" in where ? where.path : "port" in where ? `${where.host}:${where.port}` : "a socket from systemd";
+      const place =
+        "path" in where ? where.path : "port" in where ? `${where.host}:${where.port}` : "a socket from systemd";
       reject(
         new CommandError(
           EXIT.configuration,
@@ -477,11 +527,12 @@ function listen(server: Server, where: { fd: number } | { path: string } | { hos
 
 /** Bootstrap speaks pino's way round; the agent's log takes plain fields. */
 function bootstrapLog(log: AgentLogger): Log {
-  const at = (level: "debug" | "info" | "warn" | "error") => (fields: Readonly<Record<string, unknown>>, message: string) => {
-    const plain: Record<string, string | number | boolean> = {};
-    for (const [key, value] of Object.entries(fields))
-      plain[key] = typeof value === "number" || typeof value === "boolean" ? value : String(value);
-    log[level](message, plain);
-  };
+  const at =
+    (level: "debug" | "info" | "warn" | "error") => (fields: Readonly<Record<string, unknown>>, message: string) => {
+      const plain: Record<string, string | number | boolean> = {};
+      for (const [key, value] of Object.entries(fields))
+        plain[key] = typeof value === "number" || typeof value === "boolean" ? value : String(value);
+      log[level](message, plain);
+    };
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }

@@ -14,14 +14,21 @@ interface Field<T> {
   readonly parse: (value: unknown) => T | undefined;
 }
 
-function field<T>(initial: string | undefined, doc: string, expects: string, parse: (value: unknown) => T | undefined): Field<T> {
+function field<T>(
+  initial: string | undefined,
+  doc: string,
+  expects: string,
+  parse: (value: unknown) => T | undefined,
+): Field<T> {
   return { initial, doc, expects, parse };
 }
 
 const asText = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : undefined);
 const text = (initial: string, doc: string) => field(initial, doc, "a text", asText);
 const boolean = (initial: boolean, doc: string) =>
-  field(String(initial), doc, "true or false", (v) => (v === true || v === "true" ? true : v === false || v === "false" ? false : undefined));
+  field(String(initial), doc, "true or false", (v) =>
+    v === true || v === "true" ? true : v === false || v === "false" ? false : undefined,
+  );
 const integer = (initial: number, min: number, max: number, doc: string) =>
   field(String(initial), doc, `a whole number from ${min} to ${max}`, (v) => {
     const n = Number(v);
@@ -40,11 +47,19 @@ const duration = (initial: string, doc: string) =>
   field(initial, doc, "a duration such as 500ms, 10s, 5m, 24h", parseDuration);
 const list = <T>(initial: string, doc: string, expects: string, parse: (item: unknown) => T | undefined) =>
   field<readonly T[]>(initial, doc, `a list of ${expects}`, (v) => {
-    const items = Array.isArray(v) ? v : typeof v === "string" ? v.split(",").map((s) => s.trim()).filter((s) => s !== "") : undefined;
+    const items = Array.isArray(v)
+      ? v
+      : typeof v === "string"
+        ? v
+            .split(",")
+            .map((s) => s.trim())
+            .filter((s) => s !== "")
+        : undefined;
     const parsed = items?.map(parse);
     return parsed?.includes(undefined) ? undefined : (parsed as T[] | undefined);
   });
-const asPort = (v: unknown) => (Number.isInteger(Number(v)) && Number(v) > 0 && Number(v) < 65_536 ? Number(v) : undefined);
+const asPort = (v: unknown) =>
+  Number.isInteger(Number(v)) && Number(v) > 0 && Number(v) < 65_536 ? Number(v) : undefined;
 const ports = (initial: string, doc: string) => list(initial, doc, "ports (1 to 65535)", asPort);
 const cidrs = (initial: string, doc: string) =>
   list<Cidr>(initial, doc, "networks such as 10.0.0.0/8", (v) => parseCidr(String(v)));
@@ -56,43 +71,92 @@ const address = (initial: string, doc: string) =>
  * its checks and the reference are all made from this table.
  */
 export const KEYS = {
-  "workload.namespace": text("", "Namespace of the workload. Set by the enroller; needed only with other identity sources."),
+  "workload.namespace": text(
+    "",
+    "Namespace of the workload. Set by the enroller; needed only with other identity sources.",
+  ),
   "workload.name": text("", "Name of the ExternalWorkload (or of the pod). Set by the enroller, as above."),
-  "workload.kind": choice(["external-workload", "pod"], "external-workload", "What the control plane knows this workload as."),
+  "workload.kind": choice(
+    ["external-workload", "pod"],
+    "external-workload",
+    "What the control plane knows this workload as.",
+  ),
   "workload.addresses": list("", "Addresses of this workload; empty: all of the host's.", "IP addresses", asText),
   "identity.source": choice(["enroller", "files"], "enroller", "Where the certificate comes from."),
-  "identity.directory": text("/var/lib/mesh-agent/identity", "With `files`: directory with tls.key, tls.crt and ca.crt."),
-  "identity.serverName": text("", "With `files`: the name that peers put into SNI; empty: the certificate's first DNS name."),
-  "identity.machineIdFile": text("/etc/machine-id", "What tells this machine from its clones; only a hash of it leaves the host."),
+  "identity.directory": text(
+    "/var/lib/mesh-agent/identity",
+    "With `files`: directory with tls.key, tls.crt and ca.crt.",
+  ),
+  "identity.serverName": text(
+    "",
+    "With `files`: the name that peers put into SNI; empty: the certificate's first DNS name.",
+  ),
+  "identity.machineIdFile": text(
+    "/etc/machine-id",
+    "What tells this machine from its clones; only a hash of it leaves the host.",
+  ),
   "identity.joinFile": text("/etc/mesh-agent/join", "Join string for an unattended start; removed once used."),
   "controlPlane.destination": text("", "host:port of linkerd-destination. Set by the enroller."),
   "controlPlane.policy": text("", "host:port of linkerd-policy. Set by the enroller."),
   "controlPlane.name": text("", "TLS name of both. Set by the enroller."),
   "controlPlane.direct": boolean(true, "Dial the control plane's pods; false: through the enroller's one port."),
-  "discovery.timeout": duration("10s", "How long an unknown destination may wait for the control plane before it fails."),
+  "discovery.timeout": duration(
+    "10s",
+    "How long an unknown destination may wait for the control plane before it fails.",
+  ),
   "discovery.maxStale": duration("24h", "How old a stored answer may be that is used while the control plane is away."),
   "inbound.port": integer(4143, 1, 65_535, "Port on which meshed peers reach this host."),
   "inbound.ports": ports("", "Ports of the workload that are watched eagerly. Set by the enroller."),
   "inbound.opaquePorts": ports("", "Ports taken as opaque until the control plane has spoken."),
-  "inbound.defaultPolicy": choice(DEFAULT_POLICIES, "all-unauthenticated", "What a port accepts until the control plane has spoken. Set by the enroller."),
-  "inbound.clusterNetworks": cidrs("10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16, fd00::/8", "What `cluster-*` policies admit. Set by the enroller."),
+  "inbound.defaultPolicy": choice(
+    DEFAULT_POLICIES,
+    "all-unauthenticated",
+    "What a port accepts until the control plane has spoken. Set by the enroller.",
+  ),
+  "inbound.clusterNetworks": cidrs(
+    "10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16, fd00::/8",
+    "What `cluster-*` policies admit. Set by the enroller.",
+  ),
   "inbound.detectTimeout": duration("10s", "How long a client may take for its first bytes."),
   "inbound.connectTimeout": duration("300ms", "To the application."),
-  "inbound.failfastTimeout": duration("1s", "How long an HTTP/2 request waits for an application that does not listen."),
-  "outbound.port": integer(4140, 1, 65_535, "Port that takes the host's own intercepted connections, on loopback only."),
-  "outbound.detectTimeout": duration("10s", "How long a program may take for its first bytes before its connection is opaque."),
+  "inbound.failfastTimeout": duration(
+    "1s",
+    "How long an HTTP/2 request waits for an application that does not listen.",
+  ),
+  "outbound.port": integer(
+    4140,
+    1,
+    65_535,
+    "Port that takes the host's own intercepted connections, on loopback only.",
+  ),
+  "outbound.detectTimeout": duration(
+    "10s",
+    "How long a program may take for its first bytes before its connection is opaque.",
+  ),
   "outbound.connectTimeout": duration("1s", "To an endpoint: TCP, TLS and transport header."),
   "outbound.failfastTimeout": duration("3s", "How long a request waits for a ready endpoint."),
   "proxy.workers": integer(0, 0, 8, "Worker threads; 0: one per core but one, at least one, at most eight."),
-  "proxy.listeners": choice(["systemd", "self"], "systemd", "Who opens the listening sockets: systemd, or the agent itself (needs CAP_NET_ADMIN)."),
+  "proxy.listeners": choice(
+    ["systemd", "self"],
+    "systemd",
+    "Who opens the listening sockets: systemd, or the agent itself (needs CAP_NET_ADMIN).",
+  ),
   "drain.timeout": duration("120s", "How long open connections may go on after a stop."),
   "admin.address": address("127.0.0.1:4191", "Metrics, liveness, readiness."),
   "control.socket": text("/run/mesh-agent/control.sock", "Socket of the command line; whoever may open it may ask."),
   "state.directory": text("/var/lib/mesh-agent", "Identity, stored discovery, registration."),
   "interception.capture": cidrs("", "Networks of the cluster whose connections are captured. Set by the enroller."),
   "interception.uid": text("mesh-agent", "User (name or number) of the agent, whose own connections are exempt."),
-  "interception.onDeathInbound": choice(["closed", "open"], "closed", "Without an agent, connections to the declared ports are refused, or go to the application."),
-  "interception.onDeathOutbound": choice(["open", "closed"], "open", "Without an agent, captured connections go direct, or are refused."),
+  "interception.onDeathInbound": choice(
+    ["closed", "open"],
+    "closed",
+    "Without an agent, connections to the declared ports are refused, or go to the application.",
+  ),
+  "interception.onDeathOutbound": choice(
+    ["open", "closed"],
+    "open",
+    "Without an agent, captured connections go direct, or are refused.",
+  ),
   "interception.sshPorts": ports("22", "Never captured, whatever else is said."),
   "log.level": choice(["error", "warn", "info", "debug"], "info", "What is logged."),
 } as const satisfies Record<string, Field<unknown>>;
@@ -120,7 +184,11 @@ export function loadConfig(file: string = DEFAULT_CONFIG_FILE): Config {
     source = readFileSync(file, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT" && file === DEFAULT_CONFIG_FILE) return defaultConfig();
-    throw new CommandError(EXIT.configuration, `${file}: ${(error as Error).message}`, "check the path and its permissions");
+    throw new CommandError(
+      EXIT.configuration,
+      `${file}: ${(error as Error).message}`,
+      "check the path and its permissions",
+    );
   }
   return decodeConfig(source, file);
 }
@@ -132,7 +200,8 @@ export function decodeConfig(source: string, file: string): Config {
   const broken = document.errors[0];
   if (broken !== undefined) throw wrong(file, lines.linePos(broken.pos[0]).line, broken.message);
   const values: Record<string, unknown> = {};
-  for (const [key, spec] of Object.entries(KEYS)) values[key] = spec.initial === undefined ? undefined : initialOf(key, spec);
+  for (const [key, spec] of Object.entries(KEYS))
+    values[key] = spec.initial === undefined ? undefined : initialOf(key, spec);
   const root = document.contents;
   if (root !== null && !(isScalar(root) && root.value === null)) {
     if (!isMap(root)) throw wrong(file, 1, "expected keys and values");
@@ -147,7 +216,13 @@ function initialOf(key: string, spec: Field<unknown>): unknown {
   return value;
 }
 
-function readMap(map: YAMLMap, prefix: string, values: Record<string, unknown>, file: string, lines: LineCounter): void {
+function readMap(
+  map: YAMLMap,
+  prefix: string,
+  values: Record<string, unknown>,
+  file: string,
+  lines: LineCounter,
+): void {
   for (const pair of map.items) {
     const name = isScalar(pair.key) ? String(pair.key.value) : "";
     const offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? 0) : 0;
@@ -160,7 +235,12 @@ function readMap(map: YAMLMap, prefix: string, values: Record<string, unknown>, 
     }
     if (!Object.hasOwn(KEYS, key)) {
       // A section whose keys are all commented out.
-      if (isScalar(pair.value) && pair.value.value === null && Object.keys(KEYS).some((known) => known.startsWith(`${key}.`))) continue;
+      if (
+        isScalar(pair.value) &&
+        pair.value.value === null &&
+        Object.keys(KEYS).some((known) => known.startsWith(`${key}.`))
+      )
+        continue;
       throw wrong(file, line, unknownKey(key));
     }
     const spec: Field<unknown> = KEYS[key as ConfigKey];
@@ -172,7 +252,9 @@ function readMap(map: YAMLMap, prefix: string, values: Record<string, unknown>, 
 }
 
 function unknownKey(key: string): string {
-  const near = Object.keys(KEYS).find((known) => known.toLowerCase() === key.toLowerCase() || known.endsWith(`.${key}`));
+  const near = Object.keys(KEYS).find(
+    (known) => known.toLowerCase() === key.toLowerCase() || known.endsWith(`.${key}`),
+  );
   return `${key}: unknown key${near === undefined ? "" : `; did you mean ${near}?`}`;
 }
 

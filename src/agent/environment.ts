@@ -7,5 +7,9 @@ const DANGEROUS = [/^NODE_(?!ENV$|NO_WARNINGS$)/, /^OPENSSL_/, /^SSL_CERT_/, /^L
 export function refuseDangerousEnvironment(environment: NodeJS.ProcessEnv): void {
   for (const name of Object.keys(environment))
     if (DANGEROUS.some((pattern) => pattern.test(name)))
-      throw new CommandError(EXIT.configuration, `${name} is set`, "unset it: it would change what the agent runs or trusts");
+      throw new CommandError(
+        EXIT.configuration,
+        `${name} is set`,
+        "unset it: it would change what the agent runs or trusts",
+      );
 }

@@ -1,6 +1,6 @@
+import type { MeshConfiguration } from "../bootstrap/control/index.ts";
 import type { InterceptionFile } from "../bootstrap/interception/index.ts";
 import { formatCidr, parseSocketAddress } from "../proxy/core/address.ts";
-import type { MeshConfiguration } from "../bootstrap/control/index.ts";
 import type { Config } from "./config.ts";
 
 /** The file, in the state directory, from which root applies the rules. */

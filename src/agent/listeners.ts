@@ -55,8 +55,16 @@ export function ownListeners(config: Config): ListenerFds {
 function listenFailure(address: string, port: number, error: unknown): CommandError {
   const { message } = error as Error;
   if (message.includes("EADDRINUSE"))
-    return new CommandError(EXIT.configuration, `port ${port} on ${address} is taken`, "stop what listens there, or change inbound.port or outbound.port");
+    return new CommandError(
+      EXIT.configuration,
+      `port ${port} on ${address} is taken`,
+      "stop what listens there, or change inbound.port or outbound.port",
+    );
   if (message.includes("EPERM") || message.includes("EACCES"))
-    return new CommandError(EXIT.notPermitted, "a transparent listener needs CAP_NET_ADMIN", "start through systemd, or as root");
+    return new CommandError(
+      EXIT.notPermitted,
+      "a transparent listener needs CAP_NET_ADMIN",
+      "start through systemd, or as root",
+    );
   return new CommandError(EXIT.failure, `cannot listen on ${address} port ${port}: ${message}`);
 }

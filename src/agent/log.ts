@@ -28,7 +28,12 @@ export function printable(text: string): string {
 /** The structured log: JSON lines on standard error, which systemd takes into the journal. */
 export function createLogger(level: LogLevel): AgentLogger {
   const log = pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (label) => ({ level: label }) } },
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
     // Never blocks the proxy: a slow journal loses lines rather than requests.
     pino.destination({ dest: 2, sync: false }),
   );

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { BootstrapError, decodeJoinString, type Log } from "../bootstrap/control/index.ts";
 import { readMachineId } from "../bootstrap/host/index.ts";
-import { enrol, loadMembership, saveMembership, type StoredMembership } from "../bootstrap/identity/index.ts";
+import { enrol, loadMembership, type StoredMembership, saveMembership } from "../bootstrap/identity/index.ts";
 import type { Config } from "./config.ts";
 import { CommandError, EXIT, type ExitCode } from "./exit.ts";
 import type { Store } from "./store.ts";
@@ -40,7 +40,10 @@ export async function membership(config: Config, store: Store, log: Log): Promis
     };
     saveMembership(store, joined);
     rmSync(joinFile, { force: true });
-    log.info({ workload: `${joined.configuration.workload.namespace}/${joined.configuration.workload.name}` }, "joined");
+    log.info(
+      { workload: `${joined.configuration.workload.namespace}/${joined.configuration.workload.name}` },
+      "joined",
+    );
     if (Math.abs(enrolment.skewMs) > 300_000)
       log.warn({ skewMs: enrolment.skewMs }, "this host's clock differs from the enroller's by more than 5 minutes");
     return joined;
@@ -55,7 +58,11 @@ function readJoinFile(file: string): string | undefined {
     return line === "" ? undefined : line;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new CommandError(EXIT.configuration, `${file}: ${(error as Error).message}`, "make it readable for the agent");
+    throw new CommandError(
+      EXIT.configuration,
+      `${file}: ${(error as Error).message}`,
+      "make it readable for the agent",
+    );
   }
 }
 

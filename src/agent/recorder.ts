@@ -1,4 +1,5 @@
 import { formatSocketAddress, type SocketAddress } from "../proxy/core/address.ts";
+import type { Endpoint } from "../proxy/core/endpoint.ts";
 import type { REASONS } from "../proxy/core/errors.ts";
 import type { WorkloadIdentity } from "../proxy/core/identity.ts";
 import type { TapEvent } from "../proxy/core/messages.ts";
@@ -7,11 +8,10 @@ import {
   type Counter,
   FINE_SECONDS_BUCKETS,
   type Histogram,
-  type Labels,
   LATENCY_MS_BUCKETS,
+  type Labels,
   type MetricsRegistry,
 } from "../proxy/core/metrics.ts";
-import type { Endpoint } from "../proxy/core/endpoint.ts";
 import { type Backend, isFailure, type ResourceRef } from "../proxy/policy/index.ts";
 import { type Exchange, isGrpc, type Peer, type Recorder } from "../proxy/stack/index.ts";
 import type { Runtime } from "../proxy/transport/index.ts";
@@ -68,7 +68,13 @@ class RouteSeries {
   readonly #backend: Labels | undefined;
   readonly #statuses = new Map<string, readonly [route: Counter, backend: Counter | undefined]>();
 
-  constructor(metrics: MetricsRegistry, grpc: boolean, parent: ResourceRef, route: ResourceRef, backend: Backend | undefined) {
+  constructor(
+    metrics: MetricsRegistry,
+    grpc: boolean,
+    parent: ResourceRef,
+    route: ResourceRef,
+    backend: Backend | undefined,
+  ) {
     this.#metrics = metrics;
     this.#prefix = grpc ? "outbound_grpc_route" : "outbound_http_route";
     const labels = { ...refLabels("parent", parent, true), ...routeLabels(route, true) };
@@ -203,7 +209,9 @@ export class ExchangeRecorder implements Recorder {
     const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
     const status = x.response?.status;
     const failure =
-      status === undefined ? x.outcome !== "client-gone" : isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, x.grpcStatus);
+      status === undefined
+        ? x.outcome !== "client-gone"
+        : isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, x.grpcStatus);
     const error = status === undefined && x.outcome === "endpoint-failed" ? "unclassified" : "";
     const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
     const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
@@ -225,7 +233,9 @@ export class ExchangeRecorder implements Recorder {
       grpcStatus: x.grpcStatus,
       source: formatSocketAddress(x.peer.address),
       sourceIdentity: inbound ? x.peer.client.id : own?.name,
-      destination: inbound ? formatSocketAddress(x.peer.originalDst) : (x.endpoint?.key ?? formatSocketAddress(x.peer.originalDst)),
+      destination: inbound
+        ? formatSocketAddress(x.peer.originalDst)
+        : (x.endpoint?.key ?? formatSocketAddress(x.peer.originalDst)),
       destinationIdentity: inbound ? own?.name : x.endpoint?.identity?.id,
       tls: inbound ? x.peer.client.tls !== "none" : x.endpoint?.identity !== undefined,
       route: x.route === undefined ? "" : describe(x.route),

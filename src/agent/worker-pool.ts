@@ -3,7 +3,14 @@ import type { Worker } from "node:worker_threads";
 import type { Millis } from "../proxy/core/clock.ts";
 import type { WorkloadIdentity } from "../proxy/core/identity.ts";
 import type { Logger } from "../proxy/core/log.ts";
-import type { DiscoveryRequest, MetricsAnnouncement, MetricsEviction, TapEvent, WorkerOrder, WorkerReport } from "../proxy/core/messages.ts";
+import type {
+  DiscoveryRequest,
+  MetricsAnnouncement,
+  MetricsEviction,
+  TapEvent,
+  WorkerOrder,
+  WorkerReport,
+} from "../proxy/core/messages.ts";
 import type { DiscoveryMessage, Hub, HubWorker } from "../proxy/discovery/index.ts";
 import type { MetricsStore, MetricsWriter } from "./metrics/index.ts";
 import { close, dup } from "./posix.ts";

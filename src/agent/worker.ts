@@ -56,7 +56,13 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const connections = new Connections();
   const metrics = new SlotRegistry((announcement) => port.postMessage(announcement));
   const recorder = (direction: "inbound" | "outbound") =>
-    new ExchangeRecorder({ direction, runtime, metrics, identity: () => mesh.identity, tapped: (event) => post({ type: "worker.tap", event }) });
+    new ExchangeRecorder({
+      direction,
+      runtime,
+      metrics,
+      identity: () => mesh.identity,
+      tapped: (event) => post({ type: "worker.tap", event }),
+    });
   const recorders = { inbound: recorder("inbound"), outbound: recorder("outbound") };
   const shared = { runtime, discovery, mesh, connections, rng: Math.random };
   const inbound = new InboundAcceptor({ ...shared, config: start.inbound, recorder: recorders.inbound });

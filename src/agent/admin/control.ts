@@ -33,7 +33,11 @@ async function answer(source: ControlSource, request: IncomingMessage, response:
     case "GET /status":
       return json(response, 200, source.status());
     case "GET /explain":
-      return json(response, 200, source.explain(url.searchParams.get("ip") ?? "", Number(url.searchParams.get("port"))));
+      return json(
+        response,
+        200,
+        source.explain(url.searchParams.get("ip") ?? "", Number(url.searchParams.get("port"))),
+      );
     case "GET /endpoints":
       return json(response, 200, source.endpoints(url.searchParams.get("path") ?? ""));
     case "GET /tap":

@@ -14,16 +14,20 @@ const LOCAL_HOST = /^(?:127\.\d+\.\d+\.\d+|localhost|\[::1\])(?::\d+)?$/;
 
 /** Metrics, liveness and readiness over HTTP, on loopback. Reads only. */
 export function createAdminServer(source: AdminSource): Server {
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000, maxHeaderSize: 8_192 }, (request, response) => {
-    answer(source, request, response);
-  });
+  const server = createServer(
+    { requestTimeout: 10_000, headersTimeout: 5_000, maxHeaderSize: 8_192 },
+    (request, response) => {
+      answer(source, request, response);
+    },
+  );
   server.maxConnections = 64;
   return server;
 }
 
 function answer(source: AdminSource, request: IncomingMessage, response: ServerResponse): void {
   const path = (request.url ?? "/").split("?", 1)[0];
-  if (request.method !== "GET" && request.method !== "HEAD") return send(request, response, 405, "method not allowed\n");
+  if (request.method !== "GET" && request.method !== "HEAD")
+    return send(request, response, 405, "method not allowed\n");
   if (!LOCAL_HOST.test(request.headers.host ?? "")) return send(request, response, 403, "not a name of this host\n");
   switch (path) {
     case "/live":
@@ -39,7 +43,13 @@ function answer(source: AdminSource, request: IncomingMessage, response: ServerR
   }
 }
 
-function send(request: IncomingMessage, response: ServerResponse, status: number, body: string, type = "text/plain"): void {
+function send(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  body: string,
+  type = "text/plain",
+): void {
   let bytes = Buffer.from(body);
   response.setHeader("content-type", type);
   if (bytes.length > 1_024 && /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""))) {

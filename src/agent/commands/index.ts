@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import * as cluster from "./cluster.ts";
 import * as config from "./config.ts";
+import * as demo from "./demo.ts";
 import * as down from "./down.ts";
 import * as enroller from "./enroller.ts";
 import * as intercept from "./intercept.ts";
@@ -20,6 +21,7 @@ export interface CommandModule {
 export const commands: readonly CommandModule[] = [
   cluster,
   config,
+  demo,
   down,
   enroller,
   intercept,

@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import * as demo from "./demo.ts";
 import type { LabUpOptions } from "./lab-actions.ts";
 import { type Format, outputOption } from "./output.ts";
 
@@ -10,6 +11,7 @@ export function register(program: Command): void {
     .command("lab")
     .enablePositionalOptions()
     .description("a whole mesh on this machine, in network namespaces (root)");
+  demo.register(lab);
   const actions = () => import("./lab-actions.ts");
 
   lab

@@ -43,14 +43,26 @@ export async function up(options: UpOptions): Promise<void> {
   say("join string", storeJoinString(config, options.join));
   say("service", startService());
   const status = await waitReady(options, (result) => {
-    if (options.output === "text" && process.stdout.isTTY) process.stdout.write(`${"waiting".padEnd(14)} ${result}\u001b[K\r`);
+    if (options.output === "text" && process.stdout.isTTY)
+      process.stdout.write(`${"waiting".padEnd(14)} ${result}\u001b[K\r`);
   });
   say("identity", status.identity?.name ?? "none");
-  say("registration", `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`);
+  say(
+    "registration",
+    `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`,
+  );
   const { v4, v6, why } = status.interception;
-  say("interception", v4 || v6 ? `works for ${[v4 ? "IPv4" : "", v6 ? "IPv6" : ""].filter((s) => s !== "").join(" and ")}` : `not in place: ${why}`);
+  say(
+    "interception",
+    v4 || v6
+      ? `works for ${[v4 ? "IPv4" : "", v6 ? "IPv6" : ""].filter((s) => s !== "").join(" and ")}`
+      : `not in place: ${why}`,
+  );
   if (options.output === "json") process.stdout.write(`${JSON.stringify({ steps, status }, undefined, 2)}\n`);
-  else process.stdout.write("\nmesh-agent status shows this host; mesh-agent tap shows its requests; mesh-agent down leaves.\n");
+  else
+    process.stdout.write(
+      "\nmesh-agent status shows this host; mesh-agent tap shows its requests; mesh-agent down leaves.\n",
+    );
 }
 
 function preflight(config: Config): string {
@@ -58,7 +70,11 @@ function preflight(config: Config): string {
   const nft = version("nft", /v(\d+)\.(\d+)\.(\d+)/);
   if (nft === undefined) throw new CommandError(EXIT.interception, "nft is not installed", "apt install nftables");
   if (!existsSync("/run/systemd/system"))
-    throw new CommandError(EXIT.configuration, "systemd does not run this host", "run `mesh-agent run` under your own supervisor");
+    throw new CommandError(
+      EXIT.configuration,
+      "systemd does not run this host",
+      "run `mesh-agent run` under your own supervisor",
+    );
   const systemd = version("systemctl", /systemd (\d+)/);
   if (systemd !== undefined && systemd[0] !== undefined && systemd[0] < 249)
     throw new CommandError(EXIT.configuration, `systemd ${systemd[0]} is older than 249`, "upgrade the host");
@@ -79,8 +95,13 @@ function storeJoinString(config: Config, join: string | undefined): string {
   const file = config["identity.joinFile"];
   if (join === undefined) {
     if (existsSync(file)) return `found in ${file}`;
-    if (existsSync(joinPath(config["state.directory"], "membership.json"))) return "not needed: this host has joined already";
-    throw new CommandError(EXIT.joinString, "no join string was given", "mesh-agent up mj1.… (an admin prints one with mesh-agent invite)");
+    if (existsSync(joinPath(config["state.directory"], "membership.json")))
+      return "not needed: this host has joined already";
+    throw new CommandError(
+      EXIT.joinString,
+      "no join string was given",
+      "mesh-agent up mj1.… (an admin prints one with mesh-agent invite)",
+    );
   }
   try {
     decodeJoinString(join.trim());
@@ -105,8 +126,14 @@ function startService(): string {
     execFileSync("systemctl", ["enable", "--now", UNIT], { stdio: ["ignore", "pipe", "pipe"], timeout: 30_000 });
     return "enabled and started";
   } catch (error) {
-    const lines = String((error as { stderr?: Buffer }).stderr ?? "").trim().split("\n");
-    throw new CommandError(EXIT.failure, `${UNIT} did not start: ${lines.at(-1) ?? ""}`, `journalctl -u ${UNIT} -n 20 tells why`);
+    const lines = String((error as { stderr?: Buffer }).stderr ?? "")
+      .trim()
+      .split("\n");
+    throw new CommandError(
+      EXIT.failure,
+      `${UNIT} did not start: ${lines.at(-1) ?? ""}`,
+      `journalctl -u ${UNIT} -n 20 tells why`,
+    );
   }
 }
 
@@ -124,7 +151,11 @@ async function waitReady(options: UpOptions, progress: (result: string) => void)
     progress(last);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  throw new CommandError(EXIT.tryAgain, `not ready after ${options.timeout} s: ${last}`, `journalctl -u ${UNIT} -n 20 tells why`);
+  throw new CommandError(
+    EXIT.tryAgain,
+    `not ready after ${options.timeout} s: ${last}`,
+    `journalctl -u ${UNIT} -n 20 tells why`,
+  );
 }
 
 function describe(status: AgentStatus): string {

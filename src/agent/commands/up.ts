@@ -10,8 +10,13 @@ export function register(program: Command): void {
     .option("--socket <path>", "control socket", DEFAULT_SOCKET)
     .option("--timeout <seconds>", "how long to wait for registration", Number, 60)
     .addOption(outputOption())
-    .action(async (join: string | undefined, options: { config?: string; socket: string; timeout: number; output: Format }) => {
-      const { up } = await import("./up-steps.ts");
-      await up({ join: join ?? process.env["MESH_AGENT_JOIN"], ...options });
-    });
+    .action(
+      async (
+        join: string | undefined,
+        options: { config?: string; socket: string; timeout: number; output: Format },
+      ) => {
+        const { up } = await import("./up-steps.ts");
+        await up({ join: join ?? process.env["MESH_AGENT_JOIN"], ...options });
+      },
+    );
 }

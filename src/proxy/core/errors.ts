@@ -33,6 +33,8 @@ export class ProxyError extends Error {
   readonly closes: boolean;
   /** Further fields of the answer, such as `location`. */
   readonly headers: readonly (readonly [name: string, value: string])[] | undefined;
+  /** The endpoint reset the stream with this code: a client that speaks HTTP/2 itself hears the same. */
+  readonly resetCode: number | undefined;
 
   constructor(
     reason: Reason,
@@ -42,6 +44,7 @@ export class ProxyError extends Error {
       http?: number;
       grpc?: number;
       closes?: boolean;
+      resetCode?: number;
       headers?: readonly (readonly [name: string, value: string])[];
     },
   ) {
@@ -51,6 +54,7 @@ export class ProxyError extends Error {
     this.grpc = options?.grpc ?? REASONS[reason].grpc;
     this.closes = options?.closes ?? REASONS[reason].closes;
     this.headers = options?.headers;
+    this.resetCode = options?.resetCode;
   }
 }
 

@@ -33,7 +33,8 @@ export class InboundAcceptor {
     const handle = discovery.inbound(originalDst.port);
     const arrival: Arrival = { ...accepted, originalClient: accepted.client, appAddress: originalDst, handle };
     // An opaque port is not looked at: its clients may wait for the server to speak, and their TLS is their own.
-    if (handle.current.protocol.kind === "opaque") forwardOpaque(this.#deps, arrival, accepted.socket, client, undefined);
+    if (handle.current.protocol.kind === "opaque")
+      forwardOpaque(this.#deps, arrival, accepted.socket, client, undefined);
     else detectTls(this.#deps, this.#http, arrival, client);
   }
 

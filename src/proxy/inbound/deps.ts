@@ -26,5 +26,8 @@ export interface InboundDeps {
   readonly recorder: Recorder;
   readonly rng: Rng;
   /** Takes a connection that the transport header addressed to one of our own ports, such as the admin server's. */
-  readonly local?: ReadonlyMap<number, (socket: import("node:net").Socket, unread: Buffer, identity: string | undefined) => void>;
+  readonly local?: ReadonlyMap<
+    number,
+    (socket: import("node:net").Socket, unread: Buffer, identity: string | undefined) => void
+  >;
 }

@@ -28,7 +28,9 @@ export function detectTls(deps: InboundDeps, http: InboundHttp, arrival: Arrival
       if (hello.kind === "more") return false;
       const { identity, terminator } = deps.mesh;
       const ours =
-        hello.kind === "done" && terminator !== undefined && hello.value.serverName === identity?.serverName.toLowerCase();
+        hello.kind === "done" &&
+        terminator !== undefined &&
+        hello.value.serverName === identity?.serverName.toLowerCase();
       if (!ours) {
         detectProtocol(deps, http, arrival, arrival.socket, client, bytes);
         return true;

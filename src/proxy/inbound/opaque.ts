@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { type Client, decideConnection } from "../policy/index.ts";
+import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
 import { relay } from "../transport/pump.ts";
@@ -24,7 +25,7 @@ export function forwardOpaque(
       port: arrival.originalDst.port,
       server: handle.current.ref.name,
     });
-    socket.destroy();
+    abort(socket);
     return;
   }
   let app: Socket | undefined;
@@ -64,8 +65,8 @@ export function forwardOpaque(
       },
       failed(error) {
         deps.runtime.log.info("application unreachable", { why: error.message });
-        // The close listener tidies up.
-        socket.destroy();
+        // The close listener tidies up. A RST: the client must not wait for the rest of a half-open connection.
+        abort(socket);
       },
     },
   );

@@ -3,8 +3,8 @@ import type { Millis } from "../core/clock.ts";
 import type { Client } from "../policy/index.ts";
 import type { Accepted } from "../transport/listener.ts";
 import type { OutboundDeps } from "./deps.ts";
-import { detect } from "./detect.ts";
 import { Destination } from "./destination.ts";
+import { detect } from "./detect.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_DISCOVERY_IDLE_TIMEOUT, 5 s.
 const IDLE_MS = 5_000;

@@ -170,7 +170,14 @@ export class Balancer implements Service, ResponseLayer, Timed {
       x.outcome === "refused" ||
       (response !== undefined && isFailure(rule, isGrpc(x.request), response.status, x.grpcStatus));
     const degraded = response?.status === 429 || x.grpcStatus === 8;
-    const outcome = x.outcome === "client-gone" && response === undefined ? "abandoned" : failed ? "failure" : degraded ? "degraded" : "success";
+    const outcome =
+      x.outcome === "client-gone" && response === undefined
+        ? "abandoned"
+        : failed
+          ? "failure"
+          : degraded
+            ? "degraded"
+            : "success";
     this.#set.classified(slot, outcome, this.#deps.runtime.clock.now(), this.#deps.rng);
     if (this.#set.timeoutAt() !== undefined) this.#deps.runtime.wheel.arm(this);
   }

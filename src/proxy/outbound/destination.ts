@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
-import type { Millis } from "../core/clock.ts";
 import type { SocketAddress } from "../core/address.ts";
+import type { Millis } from "../core/clock.ts";
 import type { OutboundHandle } from "../discovery/index.ts";
 import type { Client, OutboundPolicy } from "../policy/index.ts";
 import type { OutboundDeps } from "./deps.ts";
@@ -47,7 +47,13 @@ export class Destination {
     return this.#connections > 0 ? 0 : now - this.#unusedSince;
   }
 
-  serveHttp(version: "1" | "2", socket: Socket, client: Client, address: SocketAddress, first: Buffer | undefined): void {
+  serveHttp(
+    version: "1" | "2",
+    socket: Socket,
+    client: Client,
+    address: SocketAddress,
+    first: Buffer | undefined,
+  ): void {
     let http = version === "1" ? this.#http1 : this.#http2;
     if (http === undefined) {
       http = new OutboundHttp(this.#deps, this.handle, this.originalDst, version);

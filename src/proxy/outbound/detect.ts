@@ -22,7 +22,12 @@ export function detect(deps: OutboundDeps, destination: Destination, accepted: A
     case "tls":
       return void new Peek(socket, deps.runtime, deps.config.detectTimeoutMs, sniDecider(destination, accepted));
     case "detect":
-      return void new Peek(socket, deps.runtime, deps.config.detectTimeoutMs, httpDecider(destination, accepted, client));
+      return void new Peek(
+        socket,
+        deps.runtime,
+        deps.config.detectTimeoutMs,
+        httpDecider(destination, accepted, client),
+      );
     default:
       kind satisfies never;
   }

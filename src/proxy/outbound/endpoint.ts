@@ -61,7 +61,8 @@ export function endpointService(
   version: "1" | "2",
   onReadiness: () => void,
 ): EndpointService {
-  if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(deps, endpoint)) return new Unproven(endpoint);
+  if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(deps, endpoint))
+    return new Unproven(endpoint);
   if (version === "2") return new Http2Endpoint(deps, endpoint, onReadiness);
   if (endpoint.hint === "h2" && !isLocal(deps, endpoint)) return new UpgradedEndpoint(deps, endpoint, onReadiness);
   return new Http1Endpoint(deps, endpoint);
@@ -77,7 +78,12 @@ class Unproven implements EndpointService {
   }
 
   dispatch(x: Exchange): void {
-    x.fail(new ProxyError("identity-missing", `endpoint ${this.#endpoint.key}: should be meshed, but its identity is unusable`));
+    x.fail(
+      new ProxyError(
+        "identity-missing",
+        `endpoint ${this.#endpoint.key}: should be meshed, but its identity is unusable`,
+      ),
+    );
   }
 
   connect(): void {}
@@ -116,7 +122,9 @@ class Http2Endpoint implements EndpointService {
         context: () => deps.mesh.context,
         http2: {
           ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
-          ...(params?.initialStreamWindowBytes === undefined ? {} : { streamWindowBytes: params.initialStreamWindowBytes }),
+          ...(params?.initialStreamWindowBytes === undefined
+            ? {}
+            : { streamWindowBytes: params.initialStreamWindowBytes }),
           ...(params?.initialConnectionWindowBytes === undefined
             ? {}
             : { connectionWindowBytes: params.initialConnectionWindowBytes }),

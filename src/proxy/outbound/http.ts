@@ -7,14 +7,14 @@ import type { OutboundHandle } from "../discovery/index.ts";
 import {
   type Backend,
   type Client,
-  decideOutbound,
   type Distribution,
+  decideOutbound,
+  type Filter,
   filterRequest,
   filterResponse,
-  outboundHttp,
   type OutboundHttp as HttpRoutes,
+  outboundHttp,
   type RouteBackend,
-  type Filter,
 } from "../policy/index.ts";
 import {
   compose,
@@ -22,9 +22,9 @@ import {
   forward,
   type Layer,
   type Peer,
+  type ResponseLayer,
   record,
   rescue,
-  type ResponseLayer,
   type Service,
   type Stack,
   stopped,
@@ -150,7 +150,10 @@ function newBackend(deps: OutboundDeps, backend: Backend, version: "1" | "2"): B
       const endpoint = endpointService(deps, dispatch.endpoint, version, () => {
         if (!endpoint.ready) endpoint.connect();
       });
-      const stack = compose([peerErrors()], forward(() => endpoint));
+      const stack = compose(
+        [peerErrors()],
+        forward(() => endpoint),
+      );
       return {
         ready: true,
         call(x) {

@@ -12,6 +12,7 @@ import {
   findTlsRoute,
   type RouteBackend,
 } from "../policy/index.ts";
+import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
 import { relay } from "../transport/pump.ts";
@@ -201,7 +202,7 @@ class OpaqueConnection implements Drainable {
         failed: (error: ProxyError) => {
           measured?.();
           runtime.log.info("endpoint unreachable", { why: error.message });
-          this.#socket.destroy();
+          abort(this.#socket);
         },
       },
     );
@@ -209,7 +210,7 @@ class OpaqueConnection implements Drainable {
 
   refuse(why: string): void {
     this.#deps.runtime.log.info("refused a connection", { why });
-    this.#socket.destroy();
+    abort(this.#socket);
   }
 
   /** Opaque streams run on until the drain's limit. */

@@ -68,4 +68,3 @@ export function stripPeerErrors(head: ResponseHead): void {
   if (head.headers.has(H.l5dProxyError)) head.headers.remove(H.l5dProxyError.lower);
   if (head.headers.has(H.l5dProxyConnection)) head.headers.remove(H.l5dProxyConnection.lower);
 }
-

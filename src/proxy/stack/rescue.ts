@@ -1,4 +1,4 @@
-import { type ProxyError } from "../core/errors.ts";
+import type { ProxyError } from "../core/errors.ts";
 import { H, HeaderList, headerName } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
 import type { Exchange } from "./exchange.ts";
@@ -37,6 +37,8 @@ class Rescue implements Service, ResponseLayer {
 
   onError(x: Exchange, error: ProxyError): boolean {
     this.#options.onError?.(x, error);
+    // A native HTTP/2 stream hears the endpoint's own reason (outbound.md §8.3, inbound.md §6.6).
+    if (error.resetCode !== undefined && x.request.version === "2" && !x.origProto) return false;
     x.answer(answerTo(x, error, this.#options.informs(x)), error.closes);
     return true;
   }

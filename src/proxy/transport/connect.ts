@@ -2,6 +2,7 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type SecureContext, type TLSSocket } from "node:tls";
 import { formatSocketAddress, type SocketAddress } from "../core/address.ts";
 import { ProxyError } from "../core/errors.ts";
+import { carriedBy } from "./abort.ts";
 import { identitiesOf, TRANSPORT_ALPN } from "./tls-identity.ts";
 
 /** Whom to reach and whom to expect there. */
@@ -51,17 +52,21 @@ export function connect(target: ConnectTarget, options: ConnectOptions, waiter: 
     keepAliveInitialDelay: options.keepAliveMs ?? KEEP_ALIVE_MS,
     allowHalfOpen: true,
   };
-  let settled = false;
-  let socket: Socket;
-  if (tls === undefined) {
-    socket = connectTcp(tcp, () => settle(undefined));
-  } else if (options.context === undefined) {
-    queueMicrotask(() => waiter.failed(new ProxyError("identity-missing", `endpoint ${where}: no identity to connect with`)));
+  if (tls !== undefined && options.context === undefined) {
+    queueMicrotask(() =>
+      waiter.failed(new ProxyError("identity-missing", `endpoint ${where}: no identity to connect with`)),
+    );
     return () => {};
-  } else {
+  }
+  let settled = false;
+  const carrier = connectTcp(tcp, () => {
+    if (tls === undefined) settle(undefined);
+  });
+  let socket = carrier;
+  if (tls !== undefined && options.context !== undefined) {
     const secure: TLSSocket = connectTls(
       {
-        ...tcp,
+        socket: carrier,
         servername: tls.serverName,
         secureContext: options.context,
         // Linkerd does not compare the name with the SNI but the identity with the SANs: below.
@@ -83,17 +88,22 @@ export function connect(target: ConnectTarget, options: ConnectOptions, waiter: 
         settle(undefined);
       },
     );
+    carriedBy(secure, carrier);
+    carrier.on("error", onError);
     socket = secure;
   }
   const timer = setTimeout(
-    () => settle(new ProxyError("connect-timeout", `endpoint ${where}: connect timed out after ${options.timeoutMs}ms`)),
+    () =>
+      settle(new ProxyError("connect-timeout", `endpoint ${where}: connect timed out after ${options.timeoutMs}ms`)),
     options.timeoutMs,
   );
-  const onError = (error: Error) =>
-    settle(new ProxyError("connect-failed", `endpoint ${where}: ${error.message}`, { cause: error }));
   const onClose = () => settle(new ProxyError("connect-failed", `endpoint ${where}: closed during connect`));
   socket.on("error", onError);
   socket.on("close", onClose);
+
+  function onError(error: Error): void {
+    settle(new ProxyError("connect-failed", `endpoint ${where}: ${error.message}`, { cause: error }));
+  }
 
   function settle(error: ProxyError | undefined): void {
     if (settled) return;

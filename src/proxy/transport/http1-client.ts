@@ -61,7 +61,10 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
     const x = this.#exchange;
     if (x === undefined) return this.destroy();
     this.#replayable = false;
-    if (x.upgrade && (head.status === 101 || (x.request.method === "CONNECT" && head.status >= 200 && head.status < 300))) {
+    if (
+      x.upgrade &&
+      (head.status === 101 || (x.request.method === "CONNECT" && head.status >= 200 && head.status < 300))
+    ) {
       this.#tunnel(x, head);
       return;
     }

@@ -6,6 +6,7 @@ import { CANCEL, Exchange, type Peer, type ServerSide, type Tunnel } from "../st
 import type { Service } from "../stack/service.ts";
 import type { Http1ServerHandler } from "../wire/http1/handler.ts";
 import { Http1Server, isUpgradeRequest, stripHopByHop } from "../wire/http1/index.ts";
+import { abort } from "./abort.ts";
 import { Connection } from "./connection.ts";
 import { relay } from "./pump.ts";
 import type { Runtime } from "./runtime.ts";
@@ -80,7 +81,11 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
 
   onError(error: ProtocolError): void {
     const x = this.#exchange;
-    this.runtime.log.debug("refused a request", { client: this.#peer.address.ip, why: error.message, rule: error.section });
+    this.runtime.log.debug("refused a request", {
+      client: this.#peer.address.ip,
+      why: error.message,
+      rule: error.section,
+    });
     if (x !== undefined && !x.ended) {
       const started = x.responseStarted;
       x.clientGone(CANCEL);
@@ -156,7 +161,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
 
   abort(_x: Exchange, _code: number): void {
     // RFC 9112 §8: a message that is cut must look cut. The RST spares the client a clean end after a length or EOF body.
-    this.socket.resetAndDestroy();
+    abort(this.socket);
     this.destroy();
   }
 

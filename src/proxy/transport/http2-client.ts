@@ -84,7 +84,8 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     if (x !== undefined && !x.ended) {
       x.client = undefined;
       // RFC 9113 §8.1: NO_ERROR after a complete response only says that the rest of the request is not wanted.
-      x.fail(new ProxyError("endpoint-reset", remote ? `endpoint reset the stream (${code})` : "endpoint broke HTTP/2"), code);
+      const message = remote ? `endpoint reset the stream (${code})` : "endpoint broke HTTP/2";
+      x.fail(new ProxyError("endpoint-reset", message, { resetCode: code }), code);
     }
     this.#streamDone();
   }

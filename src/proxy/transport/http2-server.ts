@@ -86,7 +86,11 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
 
   onConnectionError(error: ProtocolError): void {
     this.#failed = true;
-    this.runtime.log.debug("closed an HTTP/2 connection", { client: this.#peer.address.ip, why: error.message, rule: error.section });
+    this.runtime.log.debug("closed an HTTP/2 connection", {
+      client: this.#peer.address.ip,
+      why: error.message,
+      rule: error.section,
+    });
     this.finish();
   }
 

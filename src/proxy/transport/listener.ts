@@ -22,12 +22,23 @@ export class Listener {
 
   constructor(handler: AcceptHandler, log: Logger) {
     this.#server = createServer(
-      { allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+      {
+        allowHalfOpen: true,
+        pauseOnConnect: true,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: KEEP_ALIVE_MS,
+      },
       (socket) => {
         // A connection that was reset before it was accepted has no addresses (design §14): both at once, or not at all.
         const { remoteAddress, remotePort, localAddress, localPort } = socket;
         socket.on("error", ignore);
-        if (remoteAddress === undefined || localAddress === undefined || remotePort === undefined || localPort === undefined) {
+        if (
+          remoteAddress === undefined ||
+          localAddress === undefined ||
+          remotePort === undefined ||
+          localPort === undefined
+        ) {
           socket.destroy();
           return;
         }

@@ -190,7 +190,12 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
 
   /** Opens the connection, unless there is one, one is being opened, or the backoff of a failed one runs. */
   connect(): void {
-    if (this.#closed || this.#connection !== undefined || this.#cancelConnect !== undefined || this.#retryAt !== undefined)
+    if (
+      this.#closed ||
+      this.#connection !== undefined ||
+      this.#cancelConnect !== undefined ||
+      this.#retryAt !== undefined
+    )
       return;
     this.#cancelConnect = connect(
       this.#target,

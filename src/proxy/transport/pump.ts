@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { abort } from "./abort.ts";
 
 /**
  * Copies bytes both ways between two sockets until both directions have ended. A FIN on one side becomes a FIN on the
@@ -8,7 +9,13 @@ import type { Socket } from "node:net";
  * @param unreadA - Bytes already read from `a`, sent to `b` first; likewise `unreadB`.
  * @param onClosed - Called once, when both sockets are closed.
  */
-export function relay(a: Socket, b: Socket, unreadA: Buffer | undefined, unreadB: Buffer | undefined, onClosed: () => void): void {
+export function relay(
+  a: Socket,
+  b: Socket,
+  unreadA: Buffer | undefined,
+  unreadB: Buffer | undefined,
+  onClosed: () => void,
+): void {
   let open = 2;
   const closed = () => {
     if (--open === 0) onClosed();
@@ -21,40 +28,32 @@ export function relay(a: Socket, b: Socket, unreadA: Buffer | undefined, unreadB
 
 function forward(from: Socket, to: Socket, unread: Buffer | undefined, closed: () => void): void {
   let ended = false;
+  const finish = () => {
+    ended = true;
+    to.end();
+  };
   from.on("data", (chunk: Buffer) => {
     if (!to.write(chunk)) from.pause();
   });
   to.on("drain", () => from.resume());
-  from.on("end", () => {
-    ended = true;
-    to.end();
-  });
+  from.on("end", finish);
   let broken = false;
   from.on("error", () => {
     broken = true;
   });
-  from.once("close", () => {
-    // A close without FIN is a reset: pass it on as one, so that a cut stream never looks complete.
-    if (!ended || broken) {
-      if (!to.destroyed) reset(to);
-    }
+  const gone = () => {
+    // Without a FIN it was a reset: passed on as one, so that a cut stream never looks complete. After a FIN, what is on
+    // its way still arrives; but nobody is left to take the other direction.
+    if (broken || !ended) abort(to);
+    else to.destroySoon();
     closed();
-  });
+  };
+  from.once("close", gone);
   if (unread !== undefined && unread.length > 0) to.write(unread);
   // The peer may have sent its FIN, or gone, before we listened.
-  if (from.readableEnded) {
-    ended = true;
-    to.end();
-  }
+  if (from.readableEnded) finish();
   if (from.destroyed) {
-    queueMicrotask(() => {
-      if (!to.destroyed) reset(to);
-      closed();
-    });
+    from.off("close", gone);
+    queueMicrotask(gone);
   }
-}
-
-function reset(socket: Socket): void {
-  // A TLS socket has no RST of its own: without close_notify the peer sees a truncation, which is what it is.
-  socket.resetAndDestroy();
 }

@@ -1,10 +1,15 @@
-import { createSecureContext, type PeerCertificate, type SecureContext, type SecureContextOptions, type TLSSocket } from "node:tls";
+import {
+  createSecureContext,
+  type PeerCertificate,
+  type SecureContext,
+  type SecureContextOptions,
+  type TLSSocket,
+} from "node:tls";
 import type { WorkloadIdentity } from "../core/identity.ts";
 
 // spec: linkerd2-proxy linkerd/rustls/src/crypto.rs. P-256 leaf keys are what stock peers can verify.
 const CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-const SIGNATURES =
-  "ECDSA+SHA384:ECDSA+SHA256:ECDSA+SHA512:ed25519:RSA+SHA512:RSA+SHA384:RSA+SHA256";
+const SIGNATURES = "ECDSA+SHA384:ECDSA+SHA256:ECDSA+SHA512:ed25519:RSA+SHA512:RSA+SHA384:RSA+SHA256";
 const GROUPS = "X25519MLKEM768:X25519:P-256:P-384";
 
 /** The name by which meshed peers agree that a transport header precedes the stream. */

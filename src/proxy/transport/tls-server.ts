@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import type { WorkloadIdentity } from "../core/identity.ts";
 import type { Logger } from "../core/log.ts";
+import { carriedBy } from "./abort.ts";
 import { proofOf, secureContextOptions, TRANSPORT_ALPN } from "./tls-identity.ts";
 
 // hardening T10: every stage of a handshake ends within 10 s. Linkerd has no limit here.
@@ -22,6 +23,11 @@ export interface HandshakeWaiter {
   refused(why: string): void;
 }
 
+interface Waiting {
+  readonly waiter: HandshakeWaiter;
+  readonly carrier: Socket;
+}
+
 /**
  * Terminates mesh TLS on sockets that were accepted and peeked elsewhere. Two servers, because the application ports
  * select no ALPN and the direct port insists on one.
@@ -29,7 +35,7 @@ export interface HandshakeWaiter {
 export class TlsTerminator {
   readonly #plain: Server;
   readonly #direct: Server;
-  readonly #waiting = new Map<string, HandshakeWaiter>();
+  readonly #waiting = new Map<string, Waiting>();
   readonly #log: Logger;
 
   constructor(identity: WorkloadIdentity, log: Logger, groups?: string) {
@@ -61,7 +67,7 @@ export class TlsTerminator {
       socket.destroy();
       return;
     }
-    this.#waiting.set(key, waiter);
+    this.#waiting.set(key, { waiter, carrier: socket });
     socket.once("close", () => this.#waiting.delete(key));
     socket.unshift(first);
     (direct ? this.#direct : this.#plain).emit("connection", socket);
@@ -70,21 +76,23 @@ export class TlsTerminator {
   #prepare(server: Server): Server {
     server.on("secureConnection", (socket: TLSSocket) => this.#done(socket));
     server.on("tlsClientError", (error: Error, socket: TLSSocket) => {
-      const waiter = this.#take(socket);
+      const waiting = this.#take(socket);
       this.#log.debug("mesh TLS handshake failed", { client: socket.remoteAddress, why: error.message });
       socket.destroy();
-      waiter?.refused(error.message);
+      waiting?.waiter.refused(error.message);
     });
     return server;
   }
 
   #done(socket: TLSSocket): void {
     socket.on("error", () => {});
-    const waiter = this.#take(socket);
-    if (waiter === undefined) {
+    const waiting = this.#take(socket);
+    if (waiting === undefined) {
       socket.destroy();
       return;
     }
+    const { waiter } = waiting;
+    carriedBy(socket, waiting.carrier);
     const proof = proofOf(socket);
     if (proof.kind === "refused") {
       socket.destroy();
@@ -98,12 +106,12 @@ export class TlsTerminator {
     });
   }
 
-  #take(socket: TLSSocket): HandshakeWaiter | undefined {
+  #take(socket: TLSSocket): Waiting | undefined {
     const key = keyOf(socket);
     if (key === undefined) return undefined;
-    const waiter = this.#waiting.get(key);
+    const waiting = this.#waiting.get(key);
     this.#waiting.delete(key);
-    return waiter;
+    return waiting;
   }
 }
 

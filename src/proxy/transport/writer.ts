@@ -94,10 +94,15 @@ export class SocketWriter implements ByteSink {
       this.#queued = [];
       this.#queuedBytes = 0;
     } else if (this.#end > this.#start) {
-      socket.write(this.#start === 0 && this.#end === this.buffer.length ? this.buffer : this.buffer.subarray(this.#start, this.#end));
+      socket.write(
+        this.#start === 0 && this.#end === this.buffer.length
+          ? this.buffer
+          : this.buffer.subarray(this.#start, this.#end),
+      );
     }
     // Taken by the kernel, or encrypted, at once: the memory is free again. Otherwise it belongs to the pending write.
-    if (socket.writableLength === 0 && this.buffer.length === CHUNK_BYTES && pool.length < MAX_POOLED) pool.push(this.buffer);
+    if (socket.writableLength === 0 && this.buffer.length === CHUNK_BYTES && pool.length < MAX_POOLED)
+      pool.push(this.buffer);
     this.buffer = NOTHING;
     this.#start = 0;
     this.#end = 0;
@@ -115,7 +120,8 @@ export class SocketWriter implements ByteSink {
   #newBuffer(bytes: number): void {
     this.#seal();
     if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.flush();
-    this.buffer = bytes > CHUNK_BYTES ? Buffer.allocUnsafeSlow(bytes) : (pool.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES));
+    this.buffer =
+      bytes > CHUNK_BYTES ? Buffer.allocUnsafeSlow(bytes) : (pool.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES));
     this.#start = 0;
     this.#end = 0;
   }

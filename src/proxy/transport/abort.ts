@@ -1,0 +1,25 @@
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+
+/** The TCP socket under each TLS socket of ours. */
+const carriers = new WeakMap<Socket, Socket>();
+
+/** Remembers what a TLS socket runs on, for {@link abort}. */
+export function carriedBy(secure: TLSSocket, carrier: Socket): void {
+  carriers.set(secure, carrier);
+}
+
+/**
+ * Ends a connection so that the peer cannot take it for complete: with a RST, also under TLS, where Node knows no
+ * reset and cannot tell a missing close_notify from an orderly end.
+ */
+export function abort(socket: Socket): void {
+  const carrier = carriers.get(socket) ?? socket;
+  try {
+    carrier.resetAndDestroy();
+  } catch {
+    // Not a TCP socket: the best that is left.
+    carrier.destroy();
+  }
+  socket.destroy();
+}

@@ -1,0 +1,142 @@
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { afterEach, describe, expect, test } from "vitest";
+import { Hops, SERVER_NAME } from "../../support/hops.ts";
+
+let closers: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closers) close();
+  closers = [];
+});
+
+async function start(handler: (socket: Socket) => void, options: { opaque?: boolean } = {}): Promise<Hops> {
+  const app: Server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => {});
+    handler(socket);
+  });
+  app.listen(0, "127.0.0.1");
+  await new Promise((resolve) => app.once("listening", resolve));
+  const hops = await Hops.start({ appPort: (app.address() as AddressInfo).port, opaque: options.opaque ?? true });
+  closers.push(() => {
+    hops.close();
+    app.close();
+  });
+  return hops;
+}
+
+function dial(port: number): Socket {
+  const socket = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
+  socket.on("error", () => {});
+  return socket;
+}
+
+const closed = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
+
+describe("opaque connections over the mesh", () => {
+  test("the client half-closes first, the server answers afterwards", async () => {
+    const answer = Buffer.alloc(10 * 1024 * 1024, "z");
+    const hops = await start((socket) => {
+      let got = 0;
+      socket.on("data", (chunk: Buffer) => {
+        got += chunk.length;
+      });
+      socket.on("end", () => {
+        socket.write(`${got}\n`);
+        socket.end(answer);
+      });
+    });
+    const socket = dial(hops.port);
+    let bytes = 0;
+    socket.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    socket.end(Buffer.alloc(1_000_000));
+    await closed(socket);
+    expect(bytes).toBe(answer.length + "1000000\n".length);
+  });
+
+  test("the server speaks first, and half-closes first", async () => {
+    let rest = 0;
+    let done: (value: unknown) => void = () => {};
+    const all = new Promise((resolve) => {
+      done = resolve;
+    });
+    const hops = await start((socket) => {
+      socket.end("220 hello\r\n");
+      socket.on("data", (chunk: Buffer) => {
+        rest += chunk.length;
+      });
+      socket.on("end", done);
+    });
+    const socket = dial(hops.port);
+    let seen = "";
+    socket.on("data", (chunk: Buffer) => {
+      seen += chunk.toString();
+    });
+    await new Promise((resolve) => socket.once("end", resolve));
+    expect(seen).toBe("220 hello\r\n");
+    socket.end(Buffer.alloc(2_000_000));
+    await all;
+    expect(rest).toBe(2_000_000);
+  });
+
+  test("a reset at one end is a reset at the other", async () => {
+    let app: Socket | undefined;
+    const hops = await start((socket) => {
+      app = socket;
+      socket.resume();
+    });
+    const socket = dial(hops.port);
+    socket.write("x");
+    await expect.poll(() => app !== undefined).toBe(true);
+    app?.resetAndDestroy();
+    await closed(socket);
+    await expect.poll(() => hops.client.connections.size + hops.server.connections.size).toBe(0);
+  });
+
+  test("an application that is not there closes the connection", async () => {
+    const hops = await Hops.start({ appPort: 1, opaque: true });
+    closers.push(() => hops.close());
+    const socket = dial(hops.port);
+    socket.resume();
+    await closed(socket);
+  });
+
+  test("a server that is somebody else hears nothing", async () => {
+    let heard = 0;
+    const app = createServer((socket) => {
+      socket.on("data", (chunk) => {
+        heard += chunk.length;
+      });
+      socket.on("error", () => {});
+    });
+    app.listen(0, "127.0.0.1");
+    await new Promise((resolve) => app.once("listening", resolve));
+    const hops = await Hops.start({
+      appPort: (app.address() as AddressInfo).port,
+      opaque: true,
+      identity: { kind: "dns", id: "other.ns.serviceaccount.identity.linkerd.cluster.local", serverName: SERVER_NAME },
+    });
+    closers.push(() => {
+      hops.close();
+      app.close();
+    });
+    const socket = dial(hops.port);
+    socket.resume();
+    socket.write("secret");
+    await closed(socket);
+    expect(heard).toBe(0);
+  });
+
+  test("bytes that are no HTTP are carried on a port with detection", async () => {
+    const hops = await start((socket) => socket.pipe(socket), { opaque: false });
+    const socket = dial(hops.port);
+    socket.write("\x00\x01\x02\x03 this is not HTTP at all\r\n");
+    let seen = "";
+    socket.on("data", (chunk: Buffer) => {
+      seen += chunk.toString("latin1");
+      socket.end();
+    });
+    await closed(socket);
+    expect(seen).toContain("this is not HTTP");
+  });
+});

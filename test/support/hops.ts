@@ -1,0 +1,210 @@
+import { Authority } from "../../src/lab/pki.ts";
+import type { Endpoint } from "../../src/proxy/core/endpoint.ts";
+import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
+import type { Logger } from "../../src/proxy/core/log.ts";
+import type { DiscoveryRequest } from "../../src/proxy/core/messages.ts";
+import { DiscoveryClient, type DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
+import { InboundAcceptor } from "../../src/proxy/inbound/index.ts";
+import { OutboundAcceptor } from "../../src/proxy/outbound/index.ts";
+import {
+  defaultInboundPolicy,
+  forwardPolicy,
+  type InboundPolicy,
+  type OutboundPolicy,
+} from "../../src/proxy/policy/index.ts";
+import type { Exchange } from "../../src/proxy/stack/index.ts";
+import { Connections, createRuntime, Listener, MeshTls, type Runtime } from "../../src/proxy/transport/index.ts";
+
+const QUIET: Logger = { error() {}, warn() {}, info() {}, debug() {} };
+export const CLIENT_NAME = "client.ns.serviceaccount.identity.linkerd.cluster.local";
+export const SERVER_NAME = "server.ns.serviceaccount.identity.linkerd.cluster.local";
+export const SERVER_URI = "spiffe://cluster.local/ns/ns/sa/server";
+
+/** An identity for tests, from one authority. */
+export async function identityFrom(authority: Authority, dns: string, uri?: string): Promise<WorkloadIdentity> {
+  const leaf = await authority.issue({ dns: [dns], ...(uri === undefined ? {} : { uri: [uri] }) });
+  return {
+    generation: 1,
+    name: dns,
+    uri,
+    serverName: dns,
+    keyPem: leaf.keyPem,
+    certificatePem: leaf.certificatePem,
+    trustAnchorsPem: [authority.certificatePem],
+    notBeforeMs: 0,
+    notAfterMs: Date.now() + 3_600_000,
+  };
+}
+
+/** One proxy, both sides as wanted, with discovery answered by the test. */
+export class Proxy {
+  readonly runtime: Runtime = createRuntime(QUIET);
+  readonly mesh = new MeshTls(QUIET);
+  readonly connections = new Connections();
+  readonly ended: Exchange[] = [];
+  readonly discovery: DiscoveryClient;
+  readonly #answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined;
+  readonly #listeners: Listener[] = [];
+  readonly #expiry: NodeJS.Timeout;
+  outbound: OutboundAcceptor | undefined;
+  inbound: InboundAcceptor | undefined;
+  port = 0;
+
+  constructor(identity: WorkloadIdentity, answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined) {
+    this.#answer = answer;
+    this.mesh.update(identity);
+    this.discovery = new DiscoveryClient(
+      {
+        postMessage: (request) =>
+          queueMicrotask(() => {
+            const message = this.#answer(request);
+            if (message !== undefined) this.discovery.receive(message);
+          }),
+      },
+      {
+        clock: this.runtime.clock,
+        defaultInbound: () => defaultInboundPolicy("deny", { detectTimeoutMs: 500, clusterNetworks: [] }),
+      },
+    );
+    this.#expiry = setInterval(() => this.discovery.expire(this.runtime.clock.now()), 1_000);
+  }
+
+  /** Says something new about a target, as the hub would. */
+  tell(message: DiscoveryMessage): void {
+    this.discovery.receive(message);
+  }
+
+  /** @param port - The proxy's own port; connections to another local port count as intercepted ones. */
+  async listenInbound(direct: boolean): Promise<number> {
+    const listener = new Listener((accepted) => this.inbound?.accept(accepted), QUIET);
+    this.#listeners.push(listener);
+    const { port } = await listener.listen({ ip: "127.0.0.1", port: 0 });
+    if (direct) this.port = port;
+    this.inbound ??= new InboundAcceptor({
+      config: { port, detectTimeoutMs: 500, connectTimeoutMs: 500, failfastMs: 400 },
+      runtime: this.runtime,
+      discovery: this.discovery,
+      mesh: this.mesh,
+      connections: this.connections,
+      recorder: { ended: (x) => void this.ended.push(x) },
+      rng: Math.random,
+    });
+    return port;
+  }
+
+  async listenOutbound(): Promise<number> {
+    this.outbound = new OutboundAcceptor(
+      {
+        config: { detectTimeoutMs: 500, connectTimeoutMs: 1_000, failfastMs: 700, localIps: new Set() },
+        runtime: this.runtime,
+        discovery: this.discovery,
+        mesh: this.mesh,
+        connections: this.connections,
+        recorder: { ended: (x) => void this.ended.push(x) },
+        rng: Math.random,
+      },
+      4140,
+    );
+    const listener = new Listener((accepted) => this.outbound?.accept(accepted), QUIET);
+    this.#listeners.push(listener);
+    const { port } = await listener.listen({ ip: "127.0.0.1", port: 0 });
+    return port;
+  }
+
+  close(): void {
+    clearInterval(this.#expiry);
+    for (const listener of this.#listeners) {
+      listener.stop();
+      listener.destroyAll();
+    }
+    this.connections.destroyAll();
+    this.inbound?.close();
+    this.outbound?.close();
+    this.runtime.wheel.stop();
+  }
+}
+
+export interface HopsOptions {
+  readonly appPort: number;
+  /** What the inbound hop's application port accepts; default: any mesh identity, protocol detected. */
+  readonly inboundPolicy?: InboundPolicy;
+  readonly opaque?: boolean;
+  readonly hint?: "h2" | "opaque" | undefined;
+  /** How the server's identity is announced; default as for an ExternalWorkload, by URI. */
+  readonly identity?: Endpoint["identity"];
+}
+
+/** Program → outbound hop → mTLS with transport header → inbound hop → application, all real sockets on loopback. */
+export class Hops {
+  readonly authority: Authority;
+  readonly client: Proxy;
+  readonly server: Proxy;
+  /** Where programs connect. */
+  readonly port: number;
+  /** The inbound hop's 4143. */
+  readonly directPort: number;
+
+  private constructor(authority: Authority, client: Proxy, server: Proxy, port: number, directPort: number) {
+    this.authority = authority;
+    this.client = client;
+    this.server = server;
+    this.port = port;
+    this.directPort = directPort;
+  }
+
+  static async start(options: HopsOptions): Promise<Hops> {
+    const authority = await Authority.root("root.linkerd.cluster.local");
+    const server = new Proxy(await identityFrom(authority, SERVER_NAME, SERVER_URI), (request) =>
+      request.type === "discovery.watch" && request.target.kind === "inbound"
+        ? {
+            type: "discovery.inbound",
+            key: `inbound ${request.target.port}`,
+            value:
+              (request.target.port === options.appPort ? options.inboundPolicy : undefined) ??
+              defaultInboundPolicy("all-authenticated", {
+                detectTimeoutMs: 500,
+                clusterNetworks: [],
+                opaque: options.opaque === true,
+              }),
+          }
+        : undefined,
+    );
+    const directPort = await server.listenInbound(true);
+    // As the hub does for declared ports: the answer is there before the first connection.
+    server.discovery.inbound(options.appPort).retain();
+    const client = new Proxy(await identityFrom(authority, CLIENT_NAME), (request) =>
+      request.type === "discovery.watch" && request.target.kind === "outbound"
+        ? {
+            type: "discovery.outbound",
+            key: `outbound ${request.target.ip}:${request.target.port}`,
+            value: { policy: policyTo(options, directPort), profile: undefined },
+          }
+        : undefined,
+    );
+    const port = await client.listenOutbound();
+    return new Hops(authority, client, server, port, directPort);
+  }
+
+  close(): void {
+    this.client.close();
+    this.server.close();
+  }
+}
+
+function policyTo(options: HopsOptions, directPort: number): OutboundPolicy {
+  const policy = forwardPolicy("endpoint", {
+    key: `127.0.0.1:${options.appPort}`,
+    address: { ip: "127.0.0.1", port: options.appPort },
+    identity: "identity" in options ? options.identity : { kind: "uri", id: SERVER_URI, serverName: SERVER_NAME },
+    expectsIdentity: true,
+    hint: "hint" in options ? options.hint : options.opaque === true ? "opaque" : "h2",
+    inboundPort: directPort,
+    authorityOverride: undefined,
+    weight: 10_000,
+    zone: undefined,
+    zoneLocality: "unknown",
+    labels: {},
+    http2: undefined,
+  });
+  return options.opaque === true ? { ...policy, kind: "opaque" } : policy;
+}
