@@ -37,7 +37,7 @@ export async function identityFrom(authority: Authority, dns: string, uri?: stri
 }
 
 /** One proxy, both sides as wanted, with discovery answered by the test. */
-export class Proxy {
+export class HopProxy {
   readonly runtime: Runtime = createRuntime(QUIET);
   readonly mesh = new MeshTls(QUIET);
   readonly connections = new Connections();
@@ -137,14 +137,14 @@ export interface HopsOptions {
 /** Program → outbound hop → mTLS with transport header → inbound hop → application, all real sockets on loopback. */
 export class Hops {
   readonly authority: Authority;
-  readonly client: Proxy;
-  readonly server: Proxy;
+  readonly client: HopProxy;
+  readonly server: HopProxy;
   /** Where programs connect. */
   readonly port: number;
   /** The inbound hop's 4143. */
   readonly directPort: number;
 
-  private constructor(authority: Authority, client: Proxy, server: Proxy, port: number, directPort: number) {
+  private constructor(authority: Authority, client: HopProxy, server: HopProxy, port: number, directPort: number) {
     this.authority = authority;
     this.client = client;
     this.server = server;
@@ -154,7 +154,7 @@ export class Hops {
 
   static async start(options: HopsOptions): Promise<Hops> {
     const authority = await Authority.root("root.linkerd.cluster.local");
-    const server = new Proxy(await identityFrom(authority, SERVER_NAME, SERVER_URI), (request) =>
+    const server = new HopProxy(await identityFrom(authority, SERVER_NAME, SERVER_URI), (request) =>
       request.type === "discovery.watch" && request.target.kind === "inbound"
         ? {
             type: "discovery.inbound",
@@ -172,7 +172,7 @@ export class Hops {
     const directPort = await server.listenInbound(true);
     // As the hub does for declared ports: the answer is there before the first connection.
     server.discovery.inbound(options.appPort).retain();
-    const client = new Proxy(await identityFrom(authority, CLIENT_NAME), (request) =>
+    const client = new HopProxy(await identityFrom(authority, CLIENT_NAME), (request) =>
       request.type === "discovery.watch" && request.target.kind === "outbound"
         ? {
             type: "discovery.outbound",
