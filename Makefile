@@ -17,7 +17,7 @@ test: setup ## everything: the checks and all suites; ends with "N passed, N fai
 	@node scripts/test.ts
 
 demo: setup ## a mesh on this machine in a minute: join a VM, call both ways, look around
-	@$(SUDO) node src/agent/main.ts lab demo
+	@$(SUDO) node src/agent/main.ts demo
 
 bench: setup ## against HAProxy in the same run; BENCH_SECONDS=2 shortens it
 	@node bench/load/bench.ts
