@@ -51,7 +51,7 @@ export abstract class Connection implements Timed {
     this.runtime.wheel.arm(this);
   }
 
-  /** The machine has work to do after it was given bytes: for drivers that hold pipelined ones. */
+  /** The machine was given bytes or time: for what the driver does about it once all events are through. */
   protected afterReceive(): void {}
   /** The socket takes bytes again. */
   protected abstract drained(): void;
@@ -111,8 +111,12 @@ export abstract class Connection implements Timed {
   }
 
   expire(now: Millis): void {
-    if (this.#lingerUntil !== undefined) this.destroy();
-    else this.machine.expire(now);
+    if (this.#lingerUntil !== undefined) {
+      this.destroy();
+      return;
+    }
+    this.machine.expire(now);
+    this.afterReceive();
   }
 
   #receive(chunk: Buffer): void {

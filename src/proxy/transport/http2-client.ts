@@ -195,6 +195,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   }
 
   #closeIfDone(): void {
+    if (this.closed || this.finishing) return;
     if (this.#retired && this.machine.openStreams === 0) this.finish();
   }
 }

@@ -98,6 +98,11 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
     this.finish();
   }
 
+  // The second GOAWAY of a drain comes by itself and is no event.
+  protected override afterReceive(): void {
+    this.#closeIfDone();
+  }
+
   protected drained(): void {
     const blocked = this.#blocked;
     if (blocked.length === 0) return;
@@ -130,7 +135,11 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
       this.#closeIfDone();
       return true;
     }
-    if (!sent) return false;
+    if (!sent) {
+      // The machine limits how long data may wait for a window.
+      this.runtime.wheel.arm(this);
+      return false;
+    }
     if (!this.backedUp) return true;
     this.#blocked.push(x);
     return false;
@@ -165,6 +174,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
   }
 
   #closeIfDone(): void {
+    if (this.closed || this.finishing) return;
     if (this.machine.isGoingAway && this.machine.openStreams === 0 && !this.machine.isShuttingDown) this.finish();
   }
 }
