@@ -126,5 +126,10 @@ export type WorkerReport =
   /** Accepting; only after the first identity. */
   | { readonly type: "worker.ready" }
   | { readonly type: "worker.drained" }
-  | { readonly type: "worker.log"; readonly level: "error" | "warn" | "info" | "debug"; readonly message: string; readonly fields: LogFields }
+  | {
+      readonly type: "worker.log";
+      readonly level: "error" | "warn" | "info" | "debug";
+      readonly message: string;
+      readonly fields: LogFields;
+    }
   | { readonly type: "worker.tap"; readonly event: TapEvent };
