@@ -26,6 +26,10 @@ export interface LabState {
   readonly id: string;
   /** Of the process that holds it: when that ends, the lab is gone. */
   readonly pid: number;
+  /** When that process started, in clock ticks since boot: tells it from a later one with the same number. */
+  readonly started: string;
+  /** False while it is being made. */
+  readonly ready: boolean;
   readonly directory: string;
   readonly kubeconfig: string;
   readonly hosts: readonly HostState[];
@@ -43,20 +47,35 @@ export function writeState(state: LabState): void {
 
 /** Makes a lab's directory, empty. Agents with another uid must get through to their own parts of it. */
 export function makeDirectory(id: string): string {
+  runningLabs();
   const directory = labDirectory(id);
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true, mode: 0o755 });
+  writeState({
+    format: 1,
+    id,
+    ...thisProcess(),
+    ready: false,
+    directory,
+    kubeconfig: join(directory, "kubeconfig"),
+    hosts: [],
+  });
   return directory;
 }
 
-/** Labs whose process is alive; what dead ones left behind is removed. */
+/** Who holds the labs that this process makes. */
+export function thisProcess(): Pick<LabState, "pid" | "started"> {
+  return { pid: process.pid, started: startedAt(process.pid) ?? "" };
+}
+
+/** Labs that are up; what dead ones left behind is removed. */
 export function runningLabs(): readonly LabState[] {
   const labs: LabState[] = [];
   for (const id of entries(LABS)) {
     const state = readState(id);
     if (state === undefined) continue;
-    if (isAlive(state.pid)) labs.push(state);
-    else rmSync(labDirectory(id), { recursive: true, force: true });
+    if (!isRunning(state)) rmSync(labDirectory(id), { recursive: true, force: true });
+    else if (state.ready) labs.push(state);
   }
   return labs;
 }
@@ -75,12 +94,19 @@ function isState(value: unknown): value is LabState {
   return typeof value === "object" && value !== null && "format" in value && value.format === 1;
 }
 
-export function isAlive(pid: number): boolean {
+/** Whether the process that holds a lab is alive. */
+export function isRunning({ pid, started }: LabState): boolean {
+  return startedAt(pid) === started;
+}
+
+function startedAt(pid: number): string | undefined {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // proc(5): the second field is a name in parentheses and may hold any character; the start is field 22.
+    const [state = "", ...rest] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return state === "Z" ? undefined : rest[18];
+  } catch {
+    return undefined;
   }
 }
 

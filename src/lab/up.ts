@@ -10,7 +10,7 @@ import { lastWords } from "./last-words.ts";
 import { type Host, Network, type Output } from "./netns.ts";
 import type { NamedPort } from "./objects.ts";
 import { plainEnvironment, selfCommand } from "./self.ts";
-import { type HostRole, type HostState, type LabState, makeDirectory, writeState } from "./state.ts";
+import { type HostRole, type HostState, type LabState, makeDirectory, thisProcess, writeState } from "./state.ts";
 import { until } from "./until.ts";
 
 export const ENROLLER_PORT = 4145;
@@ -88,6 +88,8 @@ export class Lab {
     progress("making a network of namespaces");
     const network = await Network.create(options.id === undefined ? {} : { id: options.id });
     const directory = makeDirectory(network.id);
+    // Also when the process ends while the lab is still being made.
+    process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
     try {
       const host = await network.addHost("control-plane", network.address(0, 10));
       progress("starting the API and Linkerd's services");
@@ -110,7 +112,7 @@ export class Lab {
   /** What other processes are told about this lab. */
   get state(): LabState {
     const { id, directory, kubeconfig } = this;
-    return { format: 1, id, pid: process.pid, directory, kubeconfig, hosts: this.#hosts };
+    return { format: 1, id, ...thisProcess(), ready: true, directory, kubeconfig, hosts: this.#hosts };
   }
 
   /** The agent on a host that has one. */
@@ -276,10 +278,15 @@ ${lastWords(log)}`);
 
   async #startApps(host: Host, name: string, apps: readonly AppWish[]): Promise<void> {
     const output = openSync(join(this.directory, `${host.name}-app.log`), "a", 0o600);
-    for (const { kind, port } of apps) {
-      const [program, ...args] = selfCommand("lab", "app", kind, "--port", String(port), "--name", name);
-      host.spawn(program, args, { env: plainEnvironment(), stdio: ["ignore", output, output] });
-    }
+    // One process for all of them: each would load the same program again.
+    const [program, ...args] = selfCommand(
+      "lab",
+      "app",
+      ...apps.map(({ kind, port }) => `${kind}=${port}`),
+      "--name",
+      name,
+    );
+    host.spawn(program, args, { env: plainEnvironment(), stdio: ["ignore", output, output] });
     for (const { port } of apps) {
       const up = await until(() => answers(host.ip, port));
       if (!up) throw new Error(`the application on ${host.name}:${port} does not answer`);

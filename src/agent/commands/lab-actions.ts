@@ -1,13 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { openSync, readFileSync } from "node:fs";
+import { openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startGrpcEcho, startHttpEcho, startTcpGreeter } from "../../lab/apps/index.ts";
 import type { ControlPlaneOptions } from "../../lab/control-plane.ts";
 import { serveControlPlane } from "../../lab/control-plane-process.ts";
 import { plainEnvironment, selfCommand } from "../../lab/self.ts";
-import { isAlive, type LabState, runningLabs } from "../../lab/state.ts";
+import { isRunning, type LabState, runningLabs } from "../../lab/state.ts";
 import { until } from "../../lab/until.ts";
 import { CommandError, EXIT } from "../exit.ts";
 import { type Format, print, table } from "./output.ts";
@@ -68,7 +68,6 @@ async function detach(options: LabUpOptions): Promise<void> {
     if (child.exitCode !== null) return "dead";
     return runningLabs().find((other) => other.id === options.id);
   }, START_MS);
-  const { rmSync } = await import("node:fs");
   rmSync(log, { force: true });
   if (lab === undefined || lab === "dead") {
     child.kill("SIGTERM");
@@ -128,17 +127,20 @@ export async function down(id: string | undefined): Promise<void> {
   requireRoot();
   const lab = theLab(id);
   process.kill(lab.pid, "SIGTERM");
-  const gone = await until(() => !isAlive(lab.pid), STOP_MS);
+  const gone = await until(() => !isRunning(lab), STOP_MS);
   if (!gone)
     throw new CommandError(EXIT.tryAgain, `the lab ${lab.id} takes long to stop`, `look at process ${lab.pid}`);
   process.stdout.write(`The lab ${lab.id} is gone.\n`);
 }
 
-export async function app(kind: string, options: { port: number; host: string; name: string }): Promise<void> {
-  const start = { http: startHttpEcho, tcp: startTcpGreeter, grpc: startGrpcEcho }[kind];
-  if (start === undefined) throw new CommandError(EXIT.usage, `${kind} is no sample application`, "http, tcp or grpc");
-  const { port } = await start(options);
-  process.stdout.write(`${options.name} (${kind}) listens on port ${port}\n`);
+export async function app(wanted: readonly string[], options: { host: string; name: string }): Promise<void> {
+  const kinds = { http: startHttpEcho, tcp: startTcpGreeter, grpc: startGrpcEcho };
+  for (const text of wanted) {
+    const [, kind, port] = /^(http|tcp|grpc)=(\d{1,5})$/.exec(text) ?? [];
+    if (kind === undefined) throw new CommandError(EXIT.usage, `${text} is no sample application`, "such as http=8080");
+    const started = await kinds[kind as keyof typeof kinds]({ ...options, port: Number(port) });
+    process.stdout.write(`${options.name} (${kind}) listens on port ${started.port}\n`);
+  }
 }
 
 export async function controlPlane(options: string): Promise<void> {

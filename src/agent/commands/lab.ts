@@ -51,14 +51,11 @@ export function register(program: Command): void {
     .action(async (options: { id?: string }) => (await actions()).down(options.id));
 
   lab
-    .command("app <kind>")
-    .description("run a sample application: http, tcp or grpc")
-    .requiredOption("--port <port>", "where it listens", Number)
+    .command("app <kind=port...>")
+    .description("run sample applications: http=8080 tcp=5432 grpc=9090")
     .option("--host <address>", "on which address", "::")
-    .option("--name <name>", "what it calls itself", "app")
-    .action(async (kind: string, options: { port: number; host: string; name: string }) =>
-      (await actions()).app(kind, options),
-    );
+    .option("--name <name>", "what they call themselves", "app")
+    .action(async (apps: string[], options: { host: string; name: string }) => (await actions()).app(apps, options));
 
   lab
     .command("control-plane <options>", { hidden: true })

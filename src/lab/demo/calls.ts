@@ -20,7 +20,8 @@ const line = (pattern: RegExp) => (output: string) =>
   output.trim().split("\n")[0] ||
   "(nothing)";
 
-const echo = line(/^"(app|client|peer)":/);
+// What the application saw: itself, its peer, and the client that the proxy vouched for.
+const echo = (output: string) => line(/^"(app|client)":/)(output).replace(/,$/, "");
 
 const host = (service: string) => `${service}.${SAMPLE.namespace}.svc.cluster.local`;
 

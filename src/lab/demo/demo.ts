@@ -41,7 +41,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   heading("A VM joins the mesh");
   const { command, join } = await inviteVm(lab);
   print(`  ${style.name("admin $")} ${style.bold(command.join(" "))}\n    ${short(join)}\n`);
-  print(`  ${style.name(`${SAMPLE.vm} $`)} ${style.bold(`mesh-agent up ${short(join)}`)}\n`);
+  print(`  ${style.name(`${SAMPLE.vm} $`)} ${style.bold("mesh-agent run")}\n`);
+  print(`    ${style.dim("with the join string in identity.joinFile; where there is systemd: mesh-agent up mj1.…")}\n`);
   const diary = new WorkloadDiary(loadKubeClient({ kubeconfig: lab.kubeconfig }), SAMPLE.namespace);
   await lab.join(SAMPLE.vm, join);
   const ready = await diary.ready(READY_MS);
