@@ -12,7 +12,12 @@ export const REASONS = {
   "loop-detected": { http: 508, grpc: 10, closes: true, text: "gateway loop detected" },
   "connect-failed": { http: 502, grpc: 14, closes: true, text: "connect failed" },
   "identity-mismatch": { http: 502, grpc: 14, closes: true, text: "endpoint identity does not match" },
-  "identity-missing": { http: 502, grpc: 14, closes: true, text: "endpoint should be meshed and no identity is usable" },
+  "identity-missing": {
+    http: 502,
+    grpc: 14,
+    closes: true,
+    text: "endpoint should be meshed and no identity is usable",
+  },
   "endpoint-reset": { http: 502, grpc: 14, closes: true, text: "endpoint closed the connection" },
   "load-shed": { http: 503, grpc: 14, closes: true, text: "service unavailable" },
   failfast: { http: 504, grpc: 4, closes: true, text: "service in fail-fast" },
@@ -70,7 +75,13 @@ export class ProtocolError extends Error {
   /** The rule that was broken, such as `RFC 9112 §6.3`. */
   readonly section: string;
 
-  constructor(side: "local" | "remote", scope: "stream" | "connection", code: number, section: string, message: string) {
+  constructor(
+    side: "local" | "remote",
+    scope: "stream" | "connection",
+    code: number,
+    section: string,
+    message: string,
+  ) {
     super(message);
     this.side = side;
     this.scope = scope;
