@@ -1,11 +1,12 @@
 import { defineConfig } from "vitest/config";
 
 /** Suites that own the machine for a while (ports, namespaces, containers): one file after the other, generous limits. */
-function alone(name: string, testTimeoutMs: number) {
+function alone(name: string, testTimeoutMs: number, setupFiles: string[] = []) {
   return {
     test: {
       name,
       include: [`test/${name}/**/*.test.ts`],
+      setupFiles,
       pool: "forks" as const,
       fileParallelism: false,
       testTimeout: testTimeoutMs,
@@ -33,7 +34,7 @@ export default defineConfig({
       alone("integration", 60_000),
       alone("netns", 120_000),
       alone("conformance", 120_000),
-      alone("fuzz", 180_000),
+      alone("fuzz", 180_000, ["test/fuzz/coverage.ts"]),
       alone("packaging", 900_000),
     ],
   },

@@ -1,9 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { type Profiler, Session } from "node:inspector";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Rng } from "../../src/proxy/core/clock.ts";
 import { seededRng } from "../support/rng.ts";
+import { takeCoverage } from "./coverage.ts";
 
 /**
  * A mutating fuzzer for decoders: inputs that reach code no other input reached are kept and mutated further, which V8's
@@ -195,23 +195,10 @@ function mutateOnce(bytes: Buffer, corpus: readonly Buffer[], dictionary: readon
  * `again`, what was last reported as new is asked about input by input.
  */
 function withCoverage(covers: string, use: (reachedNew: (again?: boolean) => boolean) => void): void {
-  const session = new Session();
-  session.connect();
-  const post = (method: string, params?: object): unknown => {
-    let answer: unknown;
-    // In the same thread the callback is called before post returns.
-    session.post(method, params, (error, result) => {
-      if (error !== null) throw error;
-      answer = result;
-    });
-    return answer;
-  };
-  post("Profiler.enable");
-  post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
   const known = new Set<string>();
   let pending = new Set<string>();
   const reached = (): string[] => {
-    const { result } = post("Profiler.takePreciseCoverage") as Profiler.TakePreciseCoverageReturnType;
+    const { result } = takeCoverage();
     const keys: string[] = [];
     for (const script of result) {
       if (!script.url.includes(covers)) continue;
@@ -223,22 +210,17 @@ function withCoverage(covers: string, use: (reachedNew: (again?: boolean) => boo
     }
     return keys;
   };
-  try {
-    use((again = false) => {
-      const keys = reached();
-      if (again) {
-        const fresh = keys.filter((key) => pending.has(key));
-        for (const key of fresh) pending.delete(key);
-        return fresh.length > 0;
-      }
-      pending = new Set(keys.filter((key) => !known.has(key)));
-      for (const key of pending) known.add(key);
-      return pending.size > 0;
-    });
-  } finally {
-    post("Profiler.stopPreciseCoverage");
-    session.disconnect();
-  }
+  use((again = false) => {
+    const keys = reached();
+    if (again) {
+      const fresh = keys.filter((key) => pending.has(key));
+      for (const key of fresh) pending.delete(key);
+      return fresh.length > 0;
+    }
+    pending = new Set(keys.filter((key) => !known.has(key)));
+    for (const key of pending) known.add(key);
+    return pending.size > 0;
+  });
 }
 
 function stored(kind: "corpus" | "regressions", name: string): Buffer[] {
