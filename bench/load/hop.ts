@@ -102,6 +102,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
     const copies = [dup(fd)];
     const start: WorkerStart = {
       index,
+      workers: count,
       inbound: {
         port: options.role === "inbound" ? options.listen : 4143,
         detectTimeoutMs: 10_000,

@@ -245,16 +245,16 @@ class Agent {
       if (own !== "") return { addresses: [own], tlsName };
       return { addresses: direct ? (mesh?.[service].addresses ?? []) : (this.#member?.enrollers ?? []), tlsName };
     };
-    const destination = new ControlPlaneClient(
-      identity,
-      locate(config["controlPlane.destination"], "destination"),
-      direct ? undefined : DESTINATION_PORT,
-    );
-    const policy = new ControlPlaneClient(
-      identity,
-      locate(config["controlPlane.policy"], "policy"),
-      direct ? undefined : POLICY_PORT,
-    );
+    const connected = () => this.#hub?.retryNow();
+    const client = (own: string, service: "destination" | "policy", port: number) =>
+      new ControlPlaneClient({
+        identity,
+        locate: locate(own, service),
+        connected,
+        ...(direct ? {} : { throughPort: port }),
+      });
+    const destination = client(config["controlPlane.destination"], "destination", DESTINATION_PORT);
+    const policy = client(config["controlPlane.policy"], "policy", POLICY_PORT);
     return new Hub({
       destination: destination.get,
       policy: policy.get,

@@ -22,7 +22,7 @@ export interface WorkerPoolOptions {
   /** Listening descriptors of the process: each worker gets duplicates. */
   readonly inboundFds: readonly number[];
   readonly outboundFds: readonly number[];
-  readonly start: () => Omit<WorkerStart, "index" | "identity" | "inboundFds" | "outboundFds" | "tap">;
+  readonly start: () => Omit<WorkerStart, "index" | "workers" | "identity" | "inboundFds" | "outboundFds" | "tap">;
   readonly identity: () => WorkloadIdentity | undefined;
   readonly hub: Hub;
   readonly metrics: MetricsStore;
@@ -135,6 +135,7 @@ export class WorkerPool {
     const worker = spawnWorker({
       ...options.start(),
       index,
+      workers: options.count,
       identity: options.identity(),
       inboundFds,
       outboundFds,

@@ -14,6 +14,8 @@ import { ExchangeRecorder } from "./recorder.ts";
 /** Everything a worker is told when it starts. Structured-clone safe. */
 export interface WorkerStart {
   readonly index: number;
+  /** How many workers share the host. */
+  readonly workers: number;
   readonly inbound: InboundConfig;
   readonly outbound: Omit<OutboundConfig, "localIps" | "probeTargets"> & {
     readonly port: number;
@@ -65,7 +67,12 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
     });
   const recorders = { inbound: recorder("inbound"), outbound: recorder("outbound") };
   const shared = { runtime, discovery, mesh, connections, rng: Math.random };
-  const inbound = new InboundAcceptor({ ...shared, config: start.inbound, recorder: recorders.inbound });
+  const inbound = new InboundAcceptor({
+    ...shared,
+    config: start.inbound,
+    recorder: recorders.inbound,
+    share: 1 / start.workers,
+  });
   const outbound = new OutboundAcceptor(
     {
       ...shared,

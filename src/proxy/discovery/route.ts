@@ -141,7 +141,6 @@ function legalName(name: string): string {
 }
 
 // RFC 9110 §5.5: no line ends, no NUL; the other controls are refused by Linkerd's http library as well.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for.
 const ILLEGAL_VALUE = /[\0-\x08\x0a-\x1f\x7f]/;
 
 function decodeHeaderValue(bytes: Uint8Array): string {

@@ -25,6 +25,8 @@ export interface InboundDeps {
   readonly connections: Connections;
   readonly recorder: Recorder;
   readonly rng: Rng;
+  /** This worker's part of a rate limit: limits are per host, buckets per worker. */
+  readonly share?: number;
   /** Takes a connection that the transport header addressed to one of our own ports, such as the admin server's. */
   readonly local?: ReadonlyMap<
     number,

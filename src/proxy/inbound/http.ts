@@ -1,10 +1,16 @@
 import type { Socket } from "node:net";
 import { formatSocketAddress } from "../core/address.ts";
-import type { Rng } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { H } from "../core/header.ts";
 import type { InboundPolicyHandle } from "../discovery/index.ts";
-import { type Client, decideInbound, filterRequest, type Permit } from "../policy/index.ts";
+import {
+  type Client,
+  decideInbound,
+  filterRequest,
+  type Permit,
+  RateLimiter,
+  type RateLimits,
+} from "../policy/index.ts";
 import {
   compose,
   type Dispatcher,
@@ -135,7 +141,7 @@ function newTarget(deps: InboundDeps, arrival: Arrival, direct: boolean): Target
       origProto(), // HTTP/1 in HTTP/2's clothes becomes HTTP/1 again
       clientIdentity(), // who speaks, as we know it; never as the client says it
       authority(direct ? undefined : formatSocketAddress(arrival.originalDst)),
-      authorized(port, deps.rng), // 404, 403 or a permit; filters
+      authorized(port, deps), // 404, 403 or a permit; filters
     ],
     forward(choose),
   );
@@ -183,19 +189,21 @@ function authority(fallback: string | undefined): Layer {
 }
 
 /** Asks the port's policy, as it is at this moment, about every request. */
-function authorized(port: ServedPort, rng: Rng): Layer {
-  return { named: "authorized", wrap: (inner) => new Authorized(inner, port, rng) };
+function authorized(port: ServedPort, deps: InboundDeps): Layer {
+  return { named: "authorized", wrap: (inner) => new Authorized(inner, port, deps) };
 }
 
 class Authorized implements Service {
   readonly #inner: Service;
   readonly #port: ServedPort;
-  readonly #rng: Rng;
+  readonly #deps: InboundDeps;
+  #limited: RateLimits | undefined;
+  #limiter: RateLimiter | undefined;
 
-  constructor(inner: Service, port: ServedPort, rng: Rng) {
+  constructor(inner: Service, port: ServedPort, deps: InboundDeps) {
     this.#inner = inner;
     this.#port = port;
-    this.#rng = rng;
+    this.#deps = deps;
   }
 
   call(x: Exchange): void {
@@ -217,10 +225,28 @@ class Authorized implements Service {
     x.permit = permit;
     x.route = permit.route.ref;
     if (permit.rule.filters.length > 0) {
-      const stop = filterRequest(permit.rule.filters, x.request, permit.match, this.#rng);
+      const stop = filterRequest(permit.rule.filters, x.request, permit.match, this.#deps.rng);
       if (stop !== undefined) return x.fail(stopped(stop));
     }
+    const { protocol } = permit.policy;
+    if ("rateLimits" in protocol && protocol.rateLimits !== undefined) {
+      const over = this.#limiterFor(protocol.rateLimits).take(x.peer.client.id, this.#deps.runtime.clock.now());
+      if (over !== undefined)
+        return x.fail(
+          new ProxyError("rate-limited", this.#context(x, `${over.which} rate limit exceeded: ${over.limit}rps`)),
+        );
+    }
     this.#inner.call(x);
+  }
+
+  /** The buckets of a policy's limits; they survive an update that leaves the limits as they are. */
+  #limiterFor(limits: RateLimits): RateLimiter {
+    if (this.#limiter === undefined || this.#limited !== limits) {
+      const same = this.#limiter !== undefined && JSON.stringify(this.#limited) === JSON.stringify(limits);
+      this.#limited = limits;
+      if (!same) this.#limiter = new RateLimiter(limits, this.#deps.share);
+    }
+    return this.#limiter as RateLimiter;
   }
 
   #context(x: Exchange, text: string): string {

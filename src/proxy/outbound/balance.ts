@@ -1,11 +1,11 @@
-import { EndpointSet, type Slot } from "../balance/index.ts";
+import { EndpointSet, parseRetryAfter, penaltyOf, type Slot } from "../balance/index.ts";
 import type { Millis } from "../core/clock.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
 import { H, type HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
 import type { EndpointsHandle } from "../discovery/index.ts";
-import { type Backend, type Dispatch, isFailure } from "../policy/index.ts";
+import { type Backend, type Dispatch, isFailure, type LoadConfig } from "../policy/index.ts";
 import { type Exchange, isGrpc, type ResponseLayer, type Service, stripPeerErrors } from "../stack/index.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
@@ -28,6 +28,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   readonly #handle: EndpointsHandle;
   readonly #unsubscribe: () => void;
   readonly #version: "1" | "2";
+  readonly #load: LoadConfig;
   #queue: Exchange[] = [];
   #waitingSince: Millis = 0;
   #failfast = false;
@@ -36,6 +37,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   constructor(deps: OutboundDeps, backend: Backend, dispatch: BalancerDispatch, version: "1" | "2") {
     this.#deps = deps;
     this.#version = version;
+    this.#load = dispatch.load;
     this.#set = new EndpointSet<EndpointService>(this, dispatch.load, backend.failureAccrual);
     this.#handle = deps.discovery.endpoints(dispatch.path);
     this.#handle.retain();
@@ -150,6 +152,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   onResponse(x: Exchange, head: ResponseHead): void {
     if (x.outcome !== "refused") stripPeerErrors(head);
     x.grpcStatus = statusOf(head.headers);
+    if (this.#load.kind === "penalty-peak-ewma") this.#penalize(x, head, this.#load);
   }
 
   onTrailers(x: Exchange, trailers: HeaderList): void {
@@ -182,10 +185,24 @@ export class Balancer implements Service, ResponseLayer, Timed {
     if (this.#set.timeoutAt() !== undefined) this.#deps.runtime.wheel.arm(this);
   }
 
-  #measure(x: Exchange): void {
+  /** A failure counts as a long response time, at once (outbound.md §5.3). */
+  #penalize(x: Exchange, head: ResponseHead, load: Extract<LoadConfig, { kind: "penalty-peak-ewma" }>): void {
+    const hint = head.headers.get(H.retryAfter);
+    const pushback = head.headers.getByLower("grpc-retry-pushback-ms");
+    const hintMs =
+      hint === undefined
+        ? pushback !== undefined && /^\d{1,10}$/.test(pushback)
+          ? Number(pushback)
+          : undefined
+        : parseRetryAfter(hint, this.#deps.runtime.clock.wallMs());
+    const penaltyMs = penaltyOf(load, head.status, head.status === 200 ? x.grpcStatus : undefined, hintMs);
+    if (penaltyMs !== undefined) this.#measure(x, penaltyMs);
+  }
+
+  #measure(x: Exchange, penaltyMs?: number): void {
     if (x.measured) return;
     x.measured = true;
-    this.#set.measured(x.slot as Slot<EndpointService>, x.dispatchedAt, this.#deps.runtime.clock.now());
+    this.#set.measured(x.slot as Slot<EndpointService>, x.dispatchedAt, this.#deps.runtime.clock.now(), penaltyMs);
   }
 }
 

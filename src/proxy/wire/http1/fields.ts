@@ -54,9 +54,7 @@ export function parseFields(
 
 // RFC 9110 §5.5 allows HTAB, SP, VCHAR and obs-text. Everything else is refused, not only CR, LF and NUL: a strict
 // reader behind us would refuse it, a careless one would not see what we saw.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
 const FORBIDDEN = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
 const FORBIDDEN_IN_PART = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n/;
 
 /** Whether text holds a control character other than HTAB and the line end CR LF. */
