@@ -1,7 +1,10 @@
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { WRONG_NAME } from "./channel.ts";
 import { BootstrapError, type FailureCode, isFailureCode } from "./errors.ts";
+import { printable } from "./printable.ts";
 
+// It goes to a terminal and a log.
+const MAX_DETAILS = 512;
 const CODE_KEY = "mesh-agent-code";
 
 /** What a gRPC handler ends with. */
@@ -26,8 +29,9 @@ export function refusalOf(error: unknown): Refusal {
 /** Turns the error of a call into one that names cause and remedy. */
 export function failureOf(error: ServiceError, address: string): BootstrapError {
   const code = error.metadata?.get(CODE_KEY)[0];
-  if (typeof code === "string" && isFailureCode(code)) return new BootstrapError(code, clean(error.details));
-  const details = clean(error.details ?? error.message);
+  if (typeof code === "string" && isFailureCode(code))
+    return new BootstrapError(code, printable(error.details, MAX_DETAILS));
+  const details = printable(error.details ?? error.message, MAX_DETAILS);
   if (details.includes(WRONG_NAME)) return new BootstrapError("enroller-name", `${address}: ${details}`);
   switch (error.code) {
     case status.UNAVAILABLE:
@@ -59,10 +63,4 @@ function statusOf(code: FailureCode): status {
     default:
       return status.PERMISSION_DENIED;
   }
-}
-
-// It comes from the network and goes to a terminal and a log.
-function clean(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not pass.
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ").slice(0, 512);
 }

@@ -14,6 +14,7 @@ export * from "./join-string.ts";
 export * from "./log.ts";
 export * from "./mesh-configuration.ts";
 export * from "./names.ts";
+export * from "./printable.ts";
 export * from "./scheduler.ts";
 export * from "./server.ts";
 export * from "./version.ts";

@@ -29,6 +29,8 @@ export interface MeshGrpcServerOptions {
   readonly patienceMs?: Millis;
   /** Connections at once, 4,096 unless told. */
   readonly maxConnections?: number;
+  /** Of those, from one source address and without a proven identity: 128 unless told. */
+  readonly maxStrangers?: number;
   readonly log?: Log;
 }
 
@@ -77,6 +79,10 @@ export class MeshGrpcServer {
   readonly #sockets = new Set<net.Socket>();
   readonly #options: MeshGrpcServerOptions;
   readonly #patienceMs: number;
+  /** Connections that have proved nothing yet, by source address. */
+  readonly #strangers = new Map<string, number>();
+  /** Ends that count, by the connection's addresses: a TLS socket does not name the one it wraps. */
+  readonly #releases = new Map<string, () => void>();
 
   constructor(options: MeshGrpcServerOptions) {
     this.#options = options;
@@ -132,6 +138,10 @@ export class MeshGrpcServer {
     this.#sockets.add(socket);
     socket.on("error", () => socket.destroy());
     socket.once("close", () => this.#sockets.delete(socket));
+    if (!this.#admit(socket)) {
+      socket.destroy();
+      return;
+    }
     peekClientHello(socket, this.#patienceMs, (hello) => {
       switch (this.#options.route?.(hello, socket) ?? "terminate") {
         case "terminate":
@@ -141,9 +151,28 @@ export class MeshGrpcServer {
           socket.destroy();
           break;
         case "taken":
+          this.#releases.get(tuple(socket))?.();
           break;
       }
     });
+  }
+
+  /** Counts a connection against its source until it proves an identity: one source must not use up the room of all. */
+  #admit(socket: net.Socket): boolean {
+    const source = unmapIp(socket.remoteAddress ?? "");
+    const count = this.#strangers.get(source) ?? 0;
+    if (count >= (this.#options.maxStrangers ?? 128)) return false;
+    this.#strangers.set(source, count + 1);
+    const connection = tuple(socket);
+    const release = () => {
+      if (!this.#releases.delete(connection)) return;
+      const left = (this.#strangers.get(source) ?? 1) - 1;
+      if (left === 0) this.#strangers.delete(source);
+      else this.#strangers.set(source, left);
+    };
+    this.#releases.set(connection, release);
+    socket.once("close", release);
+    return true;
   }
 
   /** Stops accepting, lets running calls end for at most `graceMs`, then cuts everything. */
@@ -168,7 +197,9 @@ export class MeshGrpcServer {
 
   #secured(socket: tls.TLSSocket): void {
     socket.on("error", () => socket.destroy());
-    if (!socket.authorized) {
+    if (socket.authorized) {
+      this.#releases.get(tuple(socket))?.();
+    } else {
       // A stranger may look at our certificate and enrol; it may not stay.
       const timer = setTimeout(() => socket.destroy(), 6 * this.#patienceMs);
       timer.unref();
@@ -178,6 +209,10 @@ export class MeshGrpcServer {
     socket.alpnProtocol = "h2";
     this.#injector.injectConnection(socket);
   }
+}
+
+function tuple(socket: net.Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
 }
 
 function contextOf(identity: ServerIdentity): tls.SecureContextOptions {

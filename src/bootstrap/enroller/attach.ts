@@ -142,9 +142,10 @@ export class Attachments {
     return this.#leases.others().some((other) => other.key === key && now - other.seenAt < LEASE_DURATION_MS);
   }
 
-  /** How many hosts are attached here. */
-  get size(): number {
-    return this.#sessions.size;
+  /** For metrics: hosts that this replica answers for, and those whose silence is held. */
+  counts(): { readonly attached: number; readonly held: number } {
+    const sessions = [...this.#sessions.values()];
+    return { attached: sessions.length, held: sessions.filter(({ held }) => held).length };
   }
 
   /** Serves one stream. */
@@ -177,6 +178,11 @@ export class Attachments {
       }
       if (session === undefined || session.call !== call) return;
       session.heardAt = this.#options.scheduler.now();
+      if (session.held) {
+        session.held = false;
+        // Said again, in place of the word that it is held.
+        session.wished = "";
+      }
       switch (message.kind.case) {
         case "heartbeat":
           if (!session.leaving) this.#state(session, message.kind.value, peer);
@@ -368,7 +374,7 @@ export class Attachments {
     }
     this.#inform(session);
     // Somebody else wrote readiness: say again what we know. Nothing is written if it already stands.
-    if (!session.leaving && session.wished !== "") {
+    if (!session.leaving && !session.held && session.wished !== "") {
       const [readiness, addresses] = JSON.parse(session.wished) as [Readiness, readonly string[]];
       const { namespace, name } = registration.workload;
       this.#options.registrar.wish(namespace, name, { readiness, addresses }, this.#reporter(session));
@@ -406,12 +412,21 @@ export class Attachments {
         this.#leases.release(key).catch(() => {});
       }
     }
-    for (const key of held) {
-      const session = this.#sessions.get(key);
-      if (session?.held === true) continue;
-      if (session !== undefined) session.held = true;
-      log.warn({ host: key, why }, "host is silent, but the fault may be ours; holding its readiness");
-    }
+    for (const key of held) this.#hold(key, why ?? "");
+  }
+
+  /** Says, once, that a host's readiness is kept although it is silent. */
+  #hold(key: string, why: string): void {
+    const session = this.#sessions.get(key);
+    if (session === undefined || session.held) return;
+    session.held = true;
+    this.#options.log.warn({ host: key, why }, "host is silent, but the fault may be ours; holding its readiness");
+    const [readiness] = session.wished === "" ? [] : (JSON.parse(session.wished) as [Readiness]);
+    if (readiness?.ready !== true) return;
+    const { namespace, name } = session.registration.workload;
+    const message = `the host is silent, and so are others (${why}): its readiness is kept for now`;
+    const kept: Readiness = { ready: true, reason: "SilenceHeld", message };
+    this.#options.registrar.wish(namespace, name, { readiness: kept, addresses: undefined });
   }
 
   #withdraw(key: string, readiness: Readiness): void {

@@ -4,6 +4,7 @@ import {
   identityUri,
   type MeshNames,
   type Probe,
+  printable,
   type WorkloadName,
   type WorkloadPort,
 } from "../control/index.ts";
@@ -253,6 +254,5 @@ function cleanReason(reason: string): string {
 }
 
 function cleanMessage(message: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not reach a terminal.
-  return message.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ").slice(0, 1024);
+  return printable(message, 1024);
 }

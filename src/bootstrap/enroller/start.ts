@@ -59,6 +59,8 @@ export interface EnrollerOptions {
 
 export interface RunningEnroller {
   readonly address: AddressInfo;
+  /** For metrics: hosts attached to this replica, and those of them that are silent and held. */
+  hosts(): { readonly attached: number; readonly held: number };
   /** Sends hosts to other replicas, lets calls end for `graceMs`, then stops. */
   stop(graceMs?: Millis): Promise<void>;
 }
@@ -162,6 +164,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     log.info({ ...address, name: ourName }, "enroller listens");
     return {
       address,
+      hosts: () => attachments.counts(),
       stop: async (graceMs = 2000) => {
         halt();
         await server.close(graceMs);

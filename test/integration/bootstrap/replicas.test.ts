@@ -136,7 +136,8 @@ describe("when most hosts fall silent together", () => {
     const hosts = [await host("a", joinString), await host("b", joinString), await host("c", joinString)];
     for (const { client } of hosts) client.stop();
     await new Promise((resolve) => setTimeout(resolve, 2500));
-    for (const { ready } of hosts) expect(await ready()).toBe(true);
+    for (const { condition } of hosts)
+      expect(await condition()).toMatchObject({ status: "True", reason: "SilenceHeld" });
   });
 });
 

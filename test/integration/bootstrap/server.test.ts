@@ -177,6 +177,33 @@ describe("the listener", () => {
     await closed(Buffer.from("16030100", "hex"));
   });
 
+  it("gives one source so much room for strangers, and those with an identity theirs", async () => {
+    const port = await listen({ maxStrangers: 3 });
+    const hold = () =>
+      new Promise<"kept" | "closed">((resolve) => {
+        const socket = net.connect(port, "127.0.0.1");
+        closes.push(() => socket.destroy());
+        socket.on("error", () => {});
+        socket.once("close", () => resolve("closed"));
+        setTimeout(() => resolve("kept"), 150);
+      });
+    expect(await Promise.all([hold(), hold()])).toEqual(["kept", "kept"]);
+    const anchors = [ca.root.certificatePem];
+    for (let i = 0; i < 3; i++) {
+      const credentials = meshCredentials({
+        serverName: NAME,
+        trustAnchorsPem: () => anchors,
+        certificate: () => chain(host),
+      });
+      const client = new Client(`ipv4:127.0.0.1:${port}`, credentials, CHANNEL_OPTIONS);
+      closes.push(() => client.close());
+      await new Promise<void>((resolve, reject) =>
+        client.waitForReady(Date.now() + 3000, (error) => (error === undefined ? resolve() : reject(error))),
+      );
+    }
+    expect(await Promise.all([hold(), hold()])).toEqual(["kept", "closed"]);
+  });
+
   it("takes a ClientHello byte by byte", async () => {
     const port = await listen();
     const slow = net.createServer((socket) => {

@@ -1,0 +1,7 @@
+/**
+ * A peer's text as one harmless line: no control characters, no line separators, no more than `max` characters. It goes
+ * to terminals, logs and the Kubernetes API.
+ */
+export function printable(text: string, max: number): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ").slice(0, max);
+}
