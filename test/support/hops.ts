@@ -130,6 +130,8 @@ export interface HopsOptions {
   readonly inboundPolicy?: InboundPolicy;
   readonly opaque?: boolean;
   readonly hint?: "h2" | "opaque" | undefined;
+  /** Changes the policy that the outbound hop gets. */
+  readonly policy?: (policy: OutboundPolicy) => OutboundPolicy;
   /** How the server's identity is announced; default as for an ExternalWorkload, by URI. */
   readonly identity?: Endpoint["identity"];
 }
@@ -177,7 +179,7 @@ export class Hops {
         ? {
             type: "discovery.outbound",
             key: `outbound ${request.target.ip}:${request.target.port}`,
-            value: { policy: policyTo(options, directPort), profile: undefined },
+            value: { policy: (options.policy ?? ((same) => same))(policyTo(options, directPort)), profile: undefined },
           }
         : undefined,
     );

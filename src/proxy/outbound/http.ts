@@ -33,6 +33,7 @@ import {
 import { Http1ServerConnection } from "../transport/http1-server.ts";
 import { Http2ServerConnection } from "../transport/http2-server.ts";
 import { Balancer } from "./balance.ts";
+import { deadline } from "./deadline.ts";
 import type { OutboundDeps } from "./deps.ts";
 import { endpointService } from "./endpoint.ts";
 
@@ -59,6 +60,7 @@ export class OutboundHttp {
         rescue({ informs: () => true }), // the one place where an error becomes an answer
         authority(originalDst), // HTTP/1 without Host means whom it dialled
         routed(() => this.#routes(), deps), // one decision: route, rule, filters
+        deadline(deps.runtime), // the route's timeouts, if it has any
       ],
       distributed(this.#backends, deps), // weighted backends; each balances, or forwards
     );
