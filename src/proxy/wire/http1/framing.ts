@@ -88,12 +88,17 @@ export class Framing {
 }
 
 // 2^53 - 1 has 16 digits.
-const CONTENT_LENGTH = /^[0-9]{1,16}$/;
+const MAX_DIGITS = 16;
 
 /** @returns -1 if text is not a decimal number up to 2^53 - 1. */
 export function parseContentLength(text: string): number {
-  if (text === "0") return 0;
-  if (!CONTENT_LENGTH.test(text)) return -1;
-  const length = Number(text);
-  return Number.isSafeInteger(length) ? length : -1;
+  const { length } = text;
+  if (length === 0 || length > MAX_DIGITS) return -1;
+  let value = 0;
+  for (let i = 0; i < length; i++) {
+    const digit = text.charCodeAt(i) - 0x30;
+    if (digit < 0 || digit > 9) return -1;
+    value = value * 10 + digit;
+  }
+  return Number.isSafeInteger(value) ? value : -1;
 }
