@@ -1,9 +1,10 @@
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DemoReport } from "../../src/lab/demo/index.ts";
 import { plainEnvironment, selfCommand } from "../../src/lab/self.ts";
+import { LABS } from "../../src/lab/state.ts";
 
 /** Runs this program to its end, as a user would. */
 function meshAgent(arguments_: readonly string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
@@ -103,7 +104,6 @@ describe("the demo", () => {
   }, 120_000);
 
   it("cleans up after Ctrl-C", async () => {
-    const before = readdirSync("/run/netns").filter((name) => name.startsWith("ma-"));
     const [program, ...args] = selfCommand("demo");
     const child = spawn(program, args, { env: plainEnvironment(), stdio: ["ignore", "pipe", "inherit"] });
     let text = "";
@@ -111,10 +111,17 @@ describe("the demo", () => {
       text += String(chunk);
       if (text.includes("starting the API")) break;
     }
+    // Others may have labs of their own on this machine.
+    const id =
+      readdirSync(LABS).find((name) =>
+        readFileSync(`${LABS}/${name}/state.json`, "utf8").includes(`"pid": ${child.pid},`),
+      ) ?? "";
+    expect(namespaces(id)).not.toEqual([]);
     const ended = once(child, "exit");
     child.kill("SIGINT");
     const [code] = await ended;
     expect(code).toBe(130);
-    expect(readdirSync("/run/netns").filter((name) => name.startsWith("ma-") && !before.includes(name))).toEqual([]);
+    expect(namespaces(id)).toEqual([]);
+    expect(existsSync(`${LABS}/${id}`)).toBe(false);
   }, 120_000);
 });

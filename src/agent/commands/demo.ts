@@ -12,5 +12,7 @@ export function register(parent: Command): void {
       process.env["DEMO_SECONDS"] ?? "20",
     )
     .addOption(outputOption())
-    .action(async (options: { seconds: string; output: Format }) => (await import("./demo-actions.ts")).demo(options));
+    .action(async (options: { seconds: string; output: Format }) =>
+      (await import("../../lab/demo/command.ts")).demo(options),
+    );
 }

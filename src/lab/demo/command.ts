@@ -1,8 +1,8 @@
-import { Progress, runDemo, styleFor } from "../../lab/demo/index.ts";
-import { SAMPLE } from "../../lab/sample.ts";
-import type { Lab } from "../../lab/up.ts";
-import { CommandError, EXIT } from "../exit.ts";
-import type { Format } from "./output.ts";
+import type { Format } from "../../agent/commands/output.ts";
+import { CommandError, EXIT } from "../../agent/exit.ts";
+import { SAMPLE } from "../sample.ts";
+import type { Lab } from "../up.ts";
+import { Progress, runDemo, styleFor } from "./index.ts";
 
 const LONGEST_SECONDS = 600;
 
