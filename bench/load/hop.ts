@@ -11,6 +11,7 @@ import { createServer } from "node:net";
 import { Worker } from "node:worker_threads";
 import { dup } from "../../src/agent/posix.ts";
 import type { WorkerStart } from "../../src/agent/worker.ts";
+import { letWorkerHeapsGrow } from "../../src/agent/worker-heap.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import type { DiscoveryRequest, WorkerReport } from "../../src/proxy/core/messages.ts";
 import type { DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
@@ -129,6 +130,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
     };
     // Bundled by the benchmark, or as it stands in the tree.
     const script = import.meta.url.endsWith(".ts") ? "../../src/agent/worker.ts" : "./worker.js";
+    letWorkerHeapsGrow();
     const worker = new Worker(new URL(script, import.meta.url), { workerData: start });
     worker.on("message", (message: WorkerReport | DiscoveryRequest) => {
       if (message.type === "worker.ready") {
