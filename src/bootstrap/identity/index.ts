@@ -13,3 +13,4 @@ export { type RenewOptions, renew } from "./renew.ts";
 export { type RenewalState, renewalDelayMs } from "./renewal.ts";
 export { EnrolledIdentity, type EnrolledIdentityOptions, type RenewalStatus } from "./source.ts";
 export { loadMembership, type Store, type StoredMembership, saveMembership } from "./stored.ts";
+export { WorkloadApiIdentity, type WorkloadApiOptions } from "./workload-api.ts";
