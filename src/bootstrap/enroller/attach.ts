@@ -28,6 +28,7 @@ import { LEASE_DURATION_MS, LEASE_RENEW_MS, Leases } from "./lease.ts";
 import { type HostSigns, judge, LIVENESS, type LivenessOptions } from "./liveness.ts";
 import type { Mesh } from "./mesh.ts";
 import { MANAGED, type Readiness, type Registration, readRegistration } from "./plan.ts";
+import { RateLimit, type RateLimitOptions } from "./rate-limit.ts";
 import type { Reached, Registrar } from "./registrar.ts";
 import { EXTERNAL_WORKLOADS, type ExternalWorkload, isReady, readyCondition } from "./resources.ts";
 
@@ -64,7 +65,11 @@ interface Session {
   /** It said goodbye: its silence is no news. */
   leaving: boolean;
   held: boolean;
+  /** Drops a change that waits for its turn. */
+  cancelDeferred: () => void;
 }
+
+const CHANGE_LIMIT: RateLimitOptions = { burst: 6, refillMs: 1000, maxSources: 20_000 };
 
 /**
  * Everything that is attached: admits streams, listens for heartbeats, tells hosts what changed, and withdraws the
@@ -85,6 +90,7 @@ export class Attachments {
   /** Ours in the cluster, by key; when it was first seen Ready without anybody answering for it. */
   readonly #workloads = new Map<string, { object: ExternalWorkload; orphanSince: Millis | undefined }>();
   readonly #leases: Leases;
+  readonly #changes = new RateLimit(CHANGE_LIMIT);
   readonly #startedAt: Millis;
   #stops: (() => void)[] = [];
 
@@ -239,6 +245,7 @@ export class Attachments {
       sentAnchors: [],
       leaving: false,
       held: false,
+      cancelDeferred: () => {},
     };
     this.#sessions.set(key, session);
     log.info({ host: key, address: peer.address, version: hello.version }, "host attached");
@@ -269,8 +276,17 @@ export class Attachments {
   }
 
   #wish(session: Session, readiness: Readiness, addresses: readonly string[]): void {
+    const { scheduler } = this.#options;
+    session.cancelDeferred();
     const wished = JSON.stringify([readiness, addresses]);
     if (session.wished === wished) return;
+    if (!this.#changes.admit(session.key, scheduler.now())) {
+      // A host that flaps is written down at a rhythm that the API server can bear; the newest state wins.
+      session.cancelDeferred = scheduler.after(CHANGE_LIMIT.refillMs, () => {
+        if (this.#sessions.get(session.key) === session && !session.leaving) this.#wish(session, readiness, addresses);
+      });
+      return;
+    }
     session.wished = wished;
     const { namespace, name } = session.registration.workload;
     this.#options.registrar.wish(namespace, name, { readiness, addresses }, this.#reporter(session));

@@ -129,6 +129,20 @@ describe("two replicas", () => {
   });
 });
 
+describe("a host that flaps", () => {
+  it("is written down at a bounded rate, and ends as it ended", async () => {
+    const { address } = await start();
+    const { client, condition } = await host("vm", await invite(kube, testTerms(), ca.root.certificatePem, address));
+    kube.writes.length = 0;
+    for (let i = 0; i < 200; i++) {
+      client.setReadiness({ ready: i % 2 === 0, reason: i % 2 === 0 ? "" : "ProbeFailed", message: `try ${i}` });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await until(async () => (await condition())?.message === "try 199", "the last state");
+    expect(kube.writes.filter((write) => write.includes("status")).length).toBeLessThan(12);
+  });
+});
+
 describe("when most hosts fall silent together", () => {
   it("their readiness is held", async () => {
     const { address } = await start();
