@@ -68,7 +68,15 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
       this.#tunnel(x, head);
       return;
     }
-    stripHopByHop(head.headers);
+    const framing = stripHopByHop(head.headers);
+    if (framing !== undefined) {
+      this.#exchange = undefined;
+      x.fail(
+        new ProxyError("endpoint-reset", `endpoint sent an unusable response: Connection names ${framing}`),
+        INTERNAL_ERROR,
+      );
+      return this.destroy();
+    }
     if (endStream) this.#exchange = undefined;
     x.respond(head, endStream, this.runtime.clock.now());
     if (endStream) this.#complete();

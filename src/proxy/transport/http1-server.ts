@@ -43,6 +43,8 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
   }
 
   start(first: Buffer | undefined): void {
+    // Begins the idle time: a client that never says a byte is not kept for ever.
+    this.machine.advance(this.runtime.clock.now());
     this.run(first);
   }
 
@@ -58,8 +60,11 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     this.#exchange = x;
     this.#drainedBytes = 0;
     x.upgrade = isUpgradeRequest(head);
-    if (!x.upgrade) stripHopByHop(head.headers);
-    this.#service.call(x);
+    const framing = x.upgrade ? undefined : stripHopByHop(head.headers);
+    if (framing === undefined) return this.#service.call(x);
+    // B16: a client that wants Host or the framing removed on the way wants two readers to disagree.
+    this.machine.closeAfterResponse();
+    x.answer({ status: 400, version: head.version, headers: new HeaderList(), reason: undefined }, true);
   }
 
   onData(view: Buffer): void {
@@ -69,7 +74,10 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
       if (this.#drainedBytes > MAX_DRAINED_BYTES) this.finish();
       return;
     }
-    if (!x.requestData(view, false)) this.pauseReading();
+    if (x.requestData(view, false)) return;
+    // Reading stops on our account: the client is not too slow.
+    this.machine.isHeld = true;
+    this.pauseReading();
   }
 
   onRequestEnd(trailers: HeaderList | undefined): void {
@@ -156,6 +164,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
   }
 
   resumeRequest(_x: Exchange): void {
+    this.machine.isHeld = false;
     if (!this.machine.wantsPause) this.resumeReading();
   }
 
