@@ -7,8 +7,8 @@
  */
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { type BuildOptions, build } from "esbuild";
+import { join, relative } from "node:path";
+import { type BuildOptions, build, type Plugin } from "esbuild";
 
 const ROOT = join(import.meta.dirname, "..");
 const DIST = join(ROOT, "dist");
@@ -43,16 +43,50 @@ const SHARED = {
   absWorkingDir: ROOT,
 } as const satisfies BuildOptions;
 
-const BUNDLES = [
-  { entry: "src/agent/main.ts", out: "agent.cjs" },
-  { entry: "src/agent/worker.ts", out: "worker.cjs" },
-  { entry: "src/lab/cluster-side.ts", out: "cluster.cjs" },
-] as const;
+/** What no host may evaluate: reached from the agent by `import()` alone, inside the actions of its own commands. */
+const CLUSTER_SIDE = [/^src\/bootstrap\/enroller\//, /^src\/lab\//, /^src\/agent\/commands\/lab-actions\.ts$/];
+/** Found in a host's bundle, somebody imported the cluster side by accident. */
+const NEVER_ON_A_HOST = [...CLUSTER_SIDE, /node_modules\/@kubernetes\//];
+
+/** Puts a call of `clusterModule` in the place of each dynamic import of the cluster side, and notes which there are. */
+function clusterApart(found: Set<string>): Plugin {
+  return {
+    name: "cluster-apart",
+    setup({ onResolve, onLoad, resolve }) {
+      onResolve({ filter: /^\./ }, async ({ path, kind, resolveDir, pluginData }) => {
+        if (kind !== "dynamic-import" || pluginData === found) return undefined;
+        const name = relative(ROOT, (await resolve(path, { kind, resolveDir, pluginData: found })).path);
+        if (!CLUSTER_SIDE.some((side) => side.test(name))) return undefined;
+        found.add(name);
+        return { path: name, namespace: "cluster" };
+      });
+      onLoad({ filter: /.*/, namespace: "cluster" }, ({ path }) => ({
+        contents: `module.exports = require("./src/agent/cluster-bundle.ts").clusterModule(${JSON.stringify(path)});`,
+        resolveDir: ROOT,
+      }));
+    },
+  };
+}
+
+async function bundle(out: string, entry: BuildOptions): Promise<void> {
+  const { metafile } = await build({ ...SHARED, ...entry, outfile: join(WORK, out), metafile: true });
+  if (out === "cluster.cjs") return;
+  const stray = Object.keys(metafile.inputs).find((path) => NEVER_ON_A_HOST.some((never) => never.test(path)));
+  if (stray !== undefined) throw new Error(`${out} holds ${stray}: import it in an action, through a cluster module`);
+}
+
+async function bundleAll(): Promise<void> {
+  const clusterSide = new Set<string>();
+  await bundle("agent.cjs", { entryPoints: ["src/agent/main.ts"], plugins: [clusterApart(clusterSide)] });
+  await bundle("worker.cjs", { entryPoints: ["src/agent/worker.ts"] });
+  const modules = [...clusterSide].sort().map((path) => `${JSON.stringify(path)}: () => require("./${path}")`);
+  await bundle("cluster.cjs", { stdin: { contents: `module.exports = { ${modules.join(", ")} };`, resolveDir: ROOT } });
+}
 
 /** Builds everything; returns the binary's path. */
 export async function buildBinary(): Promise<string> {
   mkdirSync(WORK, { recursive: true });
-  for (const { entry, out } of BUNDLES) await build({ ...SHARED, entryPoints: [entry], outfile: join(WORK, out) });
+  await bundleAll();
   const base = join(WORK, "node");
   copyFileSync(process.execPath, base);
   // Before anything is put in: strip would throw it out again. 30 MB of symbols that nobody reads on a host.
