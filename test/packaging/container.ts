@@ -1,0 +1,222 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dirname, "../..");
+const CACHE = join(ROOT, ".cache");
+const RELEASE = "bookworm";
+// What a small server has, and what the package depends on: the tests install it without a network.
+const PACKAGES = [
+  "systemd",
+  "systemd-sysv",
+  "dbus",
+  "nftables",
+  "iproute2",
+  "procps",
+  "curl",
+  "python3-minimal",
+  "openssh-server",
+  "libatomic1",
+  "libstdc++6",
+];
+
+/** Where this machine gets its Debian packages from. */
+function mirror(): string {
+  const lines = execFileSync("apt-get", ["indextargets", "--format", "$(SITE) $(CODENAME)"], { encoding: "utf8" });
+  const site = lines.split("\n").map((line) => line.split(" ")).find(([, codename]) => codename === RELEASE)?.[0];
+  if (site === undefined) throw new Error(`apt knows no source of ${RELEASE}`);
+  return site;
+}
+
+/** A Debian 12 tree, made once per machine. Never booted itself: every container gets an overlay of its own. */
+export function rootfs(): string {
+  const tree = join(CACHE, `${RELEASE}-rootfs-2`);
+  if (existsSync(join(tree, "etc/debian_version"))) return tree;
+  mkdirSync(CACHE, { recursive: true });
+  const half = `${tree}.${process.pid}`;
+  try {
+    execFileSync(
+      "debootstrap",
+      ["--variant=minbase", `--include=${PACKAGES.join(",")}`, RELEASE, half, mirror()],
+      { stdio: ["ignore", "ignore", "inherit"], timeout: 600_000 },
+    );
+    renameSync(half, tree);
+  } finally {
+    rmSync(half, { recursive: true, force: true });
+  }
+  return tree;
+}
+
+export interface Executed {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/**
+ * A Debian machine with its own systemd, network namespace and overlay of the tree. Everything it made is gone after
+ * {@link stop}; nothing outside it is touched.
+ */
+export class Container {
+  readonly name: string;
+  readonly directory: string;
+  readonly #process: ChildProcess;
+  #leader = 0;
+  #console = "";
+
+  private constructor(name: string, directory: string, process: ChildProcess) {
+    this.name = name;
+    this.directory = directory;
+    this.#process = process;
+    process.stdout?.on("data", (chunk: Buffer) => {
+      this.#console = (this.#console + chunk.toString()).slice(-20_000);
+    });
+  }
+
+  /** Boots one and waits until systemd says that it runs. */
+  static async boot(): Promise<Container> {
+    const tree = rootfs();
+    const name = `ma-${randomBytes(4).toString("hex")}`;
+    const directory = mkdtempSync(join(tmpdir(), `${name}-`));
+    for (const part of ["upper", "work", "root"]) mkdirSync(join(directory, part));
+    execFileSync("mount", [
+      "-t",
+      "overlay",
+      "overlay",
+      "-o",
+      `lowerdir=${tree},upperdir=${join(directory, "upper")},workdir=${join(directory, "work")}`,
+      join(directory, "root"),
+    ]);
+    const child = spawn(
+      "systemd-nspawn",
+      [
+        "--quiet",
+        "--boot",
+        "--private-network",
+        "--register=no",
+        "--keep-unit",
+        "--console=pipe",
+        `--machine=${name}`,
+        `--directory=${join(directory, "root")}`,
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], detached: true },
+    );
+    const container = new Container(name, directory, child);
+    try {
+      await container.#running();
+    } catch (error) {
+      container.stop();
+      throw error;
+    }
+    return container;
+  }
+
+  /** Process id of the container's own init, as seen from outside. */
+  get leader(): number {
+    return this.#leader;
+  }
+
+  /** Runs a command in the container's namespaces, as root. */
+  exec(...command: readonly string[]): Executed {
+    try {
+      const stdout = execFileSync("nsenter", [...this.#enter(), ...command], { encoding: "utf8", timeout: 120_000, stdio: ["ignore", "pipe", "pipe"], env: ENVIRONMENT });
+      return { code: 0, stdout, stderr: "" };
+    } catch (error) {
+      const failed = error as { status?: number | null; stdout?: string; stderr?: string };
+      return { code: failed.status ?? -1, stdout: failed.stdout ?? "", stderr: failed.stderr ?? "" };
+    }
+  }
+
+  /** {@link exec} that must succeed; its standard output. */
+  run(...command: readonly string[]): string {
+    const { code, stdout, stderr } = this.exec(...command);
+    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${stderr || stdout}`);
+    return stdout;
+  }
+
+  /** A command that goes on beside the test. */
+  spawn(...command: readonly string[]): ChildProcess {
+    return spawn("nsenter", [...this.#enter(), ...command], { stdio: ["ignore", "pipe", "pipe"], env: ENVIRONMENT });
+  }
+
+  copyIn(from: string, to: string): void {
+    cpSync(from, join(this.directory, "root", to), { recursive: true });
+  }
+
+  read(path: string): string {
+    return readFileSync(join(this.directory, "root", path), "utf8");
+  }
+
+  exists(path: string): boolean {
+    return existsSync(join(this.directory, "root", path));
+  }
+
+  /** Asks until the answer is yes. @throws with the container's last words otherwise. */
+  async until(what: string, yes: () => boolean, timeoutMs = 30_000): Promise<void> {
+    const end = Date.now() + timeoutMs;
+    while (Date.now() < end) {
+      if (yes()) return;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    const journal = this.exec("journalctl", "-n", "40", "--no-pager", "-o", "cat").stdout;
+    throw new Error(`not in ${timeoutMs} ms: ${what}\n${journal}`);
+  }
+
+  /** Ends everything in it and takes the overlay away. Harmless when repeated. */
+  stop(): void {
+    const { pid } = this.#process;
+    try {
+      // The leader of the container's process namespace: the kernel ends the rest with it.
+      if (this.#leader > 0) process.kill(this.#leader, "SIGKILL");
+    } catch {
+      // Already gone.
+    }
+    try {
+      if (pid !== undefined) process.kill(-pid, "SIGKILL");
+    } catch {
+      // Already gone.
+    }
+    for (let attempt = 0; attempt < 20; attempt++) {
+      try {
+        execFileSync("umount", [join(this.directory, "root")], { stdio: "ignore" });
+        break;
+      } catch {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+      }
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  #enter(): string[] {
+    return ["--target", String(this.#leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--"];
+  }
+
+  async #running(): Promise<void> {
+    const end = Date.now() + 90_000;
+    while (Date.now() < end) {
+      if (this.#process.exitCode !== null) throw new Error(`systemd-nspawn ended: ${this.#console}`);
+      this.#leader = this.#findLeader();
+      if (this.#leader > 0) {
+        const state = this.exec("systemctl", "is-system-running").stdout.trim();
+        if (state === "running" || state === "degraded") return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    throw new Error(`the container did not boot: ${this.#console}`);
+  }
+
+  // systemd-nspawn's child is the container's init.
+  #findLeader(): number {
+    const { pid } = this.#process;
+    if (pid === undefined) return 0;
+    try {
+      return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ")[0]) || 0;
+    } catch {
+      return 0;
+    }
+  }
+}
+
+const ENVIRONMENT = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8", HOME: "/root" };
