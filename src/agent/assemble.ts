@@ -138,7 +138,7 @@ class Agent {
     });
     this.#hub.keepInbound(this.#ports());
     this.#gauges();
-    this.#lease = new LeaseKeeper(this.#log, () => this.#readinessChanged());
+    this.#lease = new LeaseKeeper(this.#log, (family) => this.#intercepted(family));
     this.#lease.start();
     if (this.#member !== undefined) this.#register(this.#member);
     this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
@@ -319,7 +319,8 @@ class Agent {
     };
   }
 
-  #writeInterception(): void {
+  /** @param again - Also if nothing changed. */
+  #writeInterception(again = false): void {
     const uid = process.getuid?.() ?? 0;
     // As root the exemption of our own connections would exempt everybody's: such a set-up is for tests without rules.
     if (uid === 0) return;
@@ -327,7 +328,7 @@ class Agent {
     const file = interceptionFile(this.#config, this.#member?.configuration, this.#member?.enrollers ?? [], uid, unit);
     const text = `${JSON.stringify(file, undefined, 2)}\n`;
     try {
-      if (this.#store.read(INTERCEPTION_FILE)?.toString() !== text) this.#store.write(INTERCEPTION_FILE, text);
+      if (again || this.#store.read(INTERCEPTION_FILE)?.toString() !== text) this.#store.write(INTERCEPTION_FILE, text);
     } catch (error) {
       this.#log.error("the interception plan could not be written", { why: (error as Error).message });
     }
@@ -402,6 +403,12 @@ class Agent {
       this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
     }
     this.#attach?.setReadiness(this.#hostReadiness(workers));
+  }
+
+  /** The rules are gone, or were never there: writing the plan again is how root hears of it. */
+  #intercepted(family: "v4" | "v6"): void {
+    if (family === "v4" && this.#lease?.status(family).intercepted === false) this.#writeInterception(true);
+    this.#readinessChanged();
   }
 
   #hostReadiness(workers: WorkerPool): HostReadiness {

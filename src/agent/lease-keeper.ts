@@ -21,7 +21,7 @@ export interface LeaseStatus {
  */
 export class LeaseKeeper {
   readonly #log: Logger;
-  readonly #onChange: () => void;
+  readonly #onResult: (family: Family) => void;
   readonly #status: Record<Family, LeaseStatus> = {
     v4: { intercepted: false, why: "not tried yet" },
     v6: { intercepted: false, why: "not tried yet" },
@@ -29,10 +29,10 @@ export class LeaseKeeper {
   readonly #sockets: Partial<Record<Family, UdpSocket>> = {};
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param onChange - A family's state changed. */
-  constructor(log: Logger, onChange: () => void) {
+  /** @param onResult - A family's state changed, or a probe failed again. */
+  constructor(log: Logger, onResult: (family: Family) => void) {
     this.#log = log;
-    this.#onChange = onChange;
+    this.#onResult = onResult;
   }
 
   start(): void {
@@ -76,10 +76,13 @@ export class LeaseKeeper {
     const before = this.#status[family];
     this.#status[family] = { intercepted, why };
     if (intercepted) this.#renew(family);
-    if (before.intercepted === intercepted) return;
+    if (before.intercepted === intercepted) {
+      if (!intercepted) this.#onResult(family);
+      return;
+    }
     if (intercepted) this.#log.info("interception works", { family });
     else this.#log.warn("interception does not work", { family, why });
-    this.#onChange();
+    this.#onResult(family);
   }
 
   #renew(family: Family): void {

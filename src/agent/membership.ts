@@ -1,5 +1,6 @@
-import { readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { BootstrapError, decodeJoinString, type Log } from "../bootstrap/control/index.ts";
 import { readMachineId } from "../bootstrap/host/index.ts";
 import { enrol, loadMembership, type StoredMembership, saveMembership } from "../bootstrap/identity/index.ts";
@@ -15,13 +16,16 @@ import { VERSION } from "./version.ts";
  */
 export async function membership(config: Config, store: Store, log: Log): Promise<StoredMembership> {
   const stored = loadMembership(store);
-  const joinFile = config["identity.joinFile"];
-  const line = readJoinFile(joinFile);
+  // Under systemd root hands it over into the state directory before the agent starts.
+  const joinFile = [join(config["state.directory"], "join"), config["identity.joinFile"]].find((file) =>
+    existsSync(file),
+  );
+  const line = joinFile === undefined ? undefined : readJoinFile(joinFile);
   if (line === undefined) {
     if (stored !== undefined) return stored;
     throw new CommandError(
       EXIT.joinString,
-      `this host has not joined a mesh, and there is no join string in ${joinFile}`,
+      `this host has not joined a mesh, and there is no join string in ${config["identity.joinFile"]}`,
       "mesh-agent up mj1.…",
     );
   }
@@ -39,7 +43,7 @@ export async function membership(config: Config, store: Store, log: Log): Promis
       enrollers: enrolment.enrollers,
     };
     saveMembership(store, joined);
-    rmSync(joinFile, { force: true });
+    if (joinFile !== undefined) rmSync(joinFile, { force: true });
     log.info(
       { workload: `${joined.configuration.workload.namespace}/${joined.configuration.workload.name}` },
       "joined",

@@ -1,0 +1,24 @@
+import { KEYS } from "../src/agent/config.ts";
+
+/** The configuration file as it is installed: every key with its default and what it does, all commented out. */
+export function conffile(): string {
+  const lines = [
+    "# Configuration of mesh-agent. Every key stands here with its default, commented out; most hosts need none of them.",
+    "# Durations are written as 500ms, 10s, 5m, 24h; lists separated by commas or as YAML lists.",
+    "# `mesh-agent config check` reads this file and names what is wrong; a restart applies it.",
+  ];
+  let section = "";
+  for (const [key, field] of Object.entries(KEYS)) {
+    const dot = key.indexOf(".");
+    const name = key.slice(0, dot);
+    if (name !== section) {
+      section = name;
+      lines.push("", `${section}:`);
+    }
+    lines.push(
+      `  # ${field.doc} (${field.expects})`,
+      `  # ${key.slice(dot + 1)}: ${field.initial === "" ? '""' : field.initial}`,
+    );
+  }
+  return `${lines.join("\n")}\n`;
+}
