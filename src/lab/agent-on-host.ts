@@ -1,4 +1,5 @@
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, chownSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
@@ -83,6 +84,16 @@ export class AgentOnHost {
 
   get running(): boolean {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Of the agent itself: what it was started through has become it. undefined if it is not running. */
+  get pid(): number | undefined {
+    return this.running ? this.#child?.pid : undefined;
+  }
+
+  /** Resolves when the agent has ended, however. At once if it is not running. */
+  async ended(): Promise<void> {
+    if (this.#child !== undefined && this.running) await once(this.#child, "exit");
   }
 
   /** Ends the agent as a host that goes down would: not Ready first, then drained. Its rules go with its namespace. */
