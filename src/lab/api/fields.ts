@@ -139,14 +139,16 @@ export function removeFields(kind: string, set: FieldSet, object: JsonMap, path 
     const value = object[name];
     const inner = path === "" ? name : `${path}.${name}`;
     if (Array.isArray(value) && !isLeaf(child)) {
-      object[name] = withoutItems(kind, inner, child, value);
-      if ((object[name] as Json[]).length === 0) delete object[name];
-    } else if (isLeaf(child) || !isMap(value)) {
+      const rest = withoutItems(kind, inner, child, value);
+      if (rest.length === 0 && value.length > 0) delete object[name];
+      else object[name] = rest;
+    } else if (isLeaf(child)) {
       delete object[name];
-    } else {
+    } else if (isMap(value)) {
       removeFields(kind, child, value, inner);
       if (Object.keys(value).length === 0) delete object[name];
     }
+    // What was a map and is none any more belongs to whoever changed it.
   }
 }
 

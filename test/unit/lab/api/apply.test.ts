@@ -43,6 +43,13 @@ describe("server-side apply", () => {
     expect(apply(store, "one", config({ other: "x" }))["data"]).toEqual({ a: "2", other: "x" });
   });
 
+  it("leaves alone what used to be a map and is something else by now", () => {
+    const store = new LabStore();
+    apply(store, "one", config({ a: { b: "1" } }));
+    apply(store, "two", config({ a: [] }), true);
+    expect(apply(store, "one", config({}))["data"]).toEqual({ a: [] });
+  });
+
   it("does not contest a value on which both agree", () => {
     const store = new LabStore();
     apply(store, "one", config({ a: "1" }));
