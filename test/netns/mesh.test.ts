@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MeshSite } from "./mesh/site.ts";
 import { traffic } from "./mesh/traffic.ts";
+import { death, leaving, registered } from "./mesh/workload.ts";
 
 let made: MeshSite | undefined;
 const site = (): MeshSite => {
@@ -28,6 +29,13 @@ describe("a VM", () => {
     console.log(`cold start, exec to ready, enrolment included: ${tookMs} ms`);
     expect(tookMs).toBeLessThan(COLD_MS);
   });
+
+  registered(site);
 });
 
 describe("traffic", () => traffic(site));
+
+describe("a VM that", () => {
+  death(site);
+  leaving(site);
+});
