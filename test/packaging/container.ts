@@ -25,7 +25,10 @@ const PACKAGES = [
 /** Where this machine gets its Debian packages from. */
 function mirror(): string {
   const lines = execFileSync("apt-get", ["indextargets", "--format", "$(SITE) $(CODENAME)"], { encoding: "utf8" });
-  const site = lines.split("\n").map((line) => line.split(" ")).find(([, codename]) => codename === RELEASE)?.[0];
+  const site = lines
+    .split("\n")
+    .map((line) => line.split(" "))
+    .find(([, codename]) => codename === RELEASE)?.[0];
   if (site === undefined) throw new Error(`apt knows no source of ${RELEASE}`);
   return site;
 }
@@ -37,11 +40,10 @@ export function rootfs(): string {
   mkdirSync(CACHE, { recursive: true });
   const half = `${tree}.${process.pid}`;
   try {
-    execFileSync(
-      "debootstrap",
-      ["--variant=minbase", `--include=${PACKAGES.join(",")}`, RELEASE, half, mirror()],
-      { stdio: ["ignore", "ignore", "inherit"], timeout: 600_000 },
-    );
+    execFileSync("debootstrap", ["--variant=minbase", `--include=${PACKAGES.join(",")}`, RELEASE, half, mirror()], {
+      stdio: ["ignore", "ignore", "inherit"],
+      timeout: 600_000,
+    });
     renameSync(half, tree);
   } finally {
     rmSync(half, { recursive: true, force: true });
@@ -76,7 +78,8 @@ export class Container {
   }
 
   /** Boots one and waits until systemd says that it runs. */
-  static async boot(): Promise<Container> {
+  /** @param networkNamespace - Path of a namespace to live in instead of one of its own. */
+  static async boot(networkNamespace?: string): Promise<Container> {
     const tree = rootfs();
     const name = `ma-${randomBytes(4).toString("hex")}`;
     const directory = mkdtempSync(join(tmpdir(), `${name}-`));
@@ -94,10 +97,11 @@ export class Container {
       [
         "--quiet",
         "--boot",
-        "--private-network",
+        networkNamespace === undefined ? "--private-network" : `--network-namespace-path=${networkNamespace}`,
         "--register=no",
         "--keep-unit",
         "--console=pipe",
+        "--capability=CAP_NET_ADMIN",
         `--machine=${name}`,
         `--directory=${join(directory, "root")}`,
       ],
@@ -121,7 +125,12 @@ export class Container {
   /** Runs a command in the container's namespaces, as root. */
   exec(...command: readonly string[]): Executed {
     try {
-      const stdout = execFileSync("nsenter", [...this.#enter(), ...command], { encoding: "utf8", timeout: 120_000, stdio: ["ignore", "pipe", "pipe"], env: ENVIRONMENT });
+      const stdout = execFileSync("nsenter", [...this.#enter(), ...command], {
+        encoding: "utf8",
+        timeout: 120_000,
+        stdio: ["ignore", "pipe", "pipe"],
+        env: ENVIRONMENT,
+      });
       return { code: 0, stdout, stderr: "" };
     } catch (error) {
       const failed = error as { status?: number | null; stdout?: string; stderr?: string };
@@ -219,4 +228,8 @@ export class Container {
   }
 }
 
-const ENVIRONMENT = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8", HOME: "/root" };
+const ENVIRONMENT = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  LANG: "C.UTF-8",
+  HOME: "/root",
+};

@@ -31,7 +31,8 @@ export function planRouting({ agent, routing }: InterceptionOptions, facts: Host
         family,
         kind: "rule",
         words: [
-          ...["to", probe, "fwmark", `0/${mark}`, "ipproto", "tcp", "dport", String(PROBE.port)],
+          // The number: without /etc/protocols, which a small system lacks, `ip` does not know the name.
+          ...["to", probe, "fwmark", `0/${mark}`, "ipproto", "6", "dport", String(PROBE.port)],
           ...["uidrange", `${agent.uid}-${agent.uid}`, "lookup", table, "priority", priority],
         ],
       },
