@@ -19,6 +19,7 @@ curl                /usr/bin/curl
 openssl             /usr/bin/openssl
 ca-certificates     /etc/ssl/certs/ca-certificates.crt
 git                 /usr/bin/git
+binutils            /usr/bin/strip
 systemd-container   /usr/bin/systemd-nspawn
 debootstrap         /usr/sbin/debootstrap
 libatomic1          /usr/lib/x86_64-linux-gnu/libatomic.so.1 /usr/lib/aarch64-linux-gnu/libatomic.so.1
