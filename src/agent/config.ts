@@ -99,7 +99,7 @@ export const KEYS = {
   "controlPlane.destination": text("", "host:port of linkerd-destination. Set by the enroller."),
   "controlPlane.policy": text("", "host:port of linkerd-policy. Set by the enroller."),
   "controlPlane.name": text("", "TLS name of both. Set by the enroller."),
-  "controlPlane.direct": boolean(true, "Dial the control plane's pods; false: through the enroller's one port."),
+  "controlPlane.direct": boolean(false, "Dial the control plane's pods; false: through the enroller's one port."),
   "discovery.timeout": duration(
     "10s",
     "How long an unknown destination may wait for the control plane before it fails.",

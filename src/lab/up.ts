@@ -169,6 +169,7 @@ export class Lab {
       controlPlane: {
         destination: `${control}:${PORTS.destination}`,
         policy: `${control}:${PORTS.policy}`,
+        direct: true,
         name: podIdentity(LINKERD, "linkerd-destination"),
       },
       inbound: { ports: ports.map(({ port }) => port), opaquePorts },
