@@ -18,7 +18,8 @@ function alone(name: string, testTimeoutMs: number, setupFiles: string[] = []) {
 export default defineConfig({
   test: {
     passWithNoTests: true,
-    reporters: ["dot"],
+    // Dots for a person who watches; one line per file for a log.
+    reporters: [process.stdout.isTTY ? "dot" : "default"],
     maxWorkers: 2,
     // A property's failure prints its seed: rerun with it instead of hoping.
     sequence: { shuffle: false },

@@ -60,6 +60,8 @@ function run(command: readonly string[], quiet: boolean): Promise<{ code: number
       cwd: ROOT,
       detached: !quiet,
       stdio: ["ignore", quiet ? "pipe" : "inherit", quiet ? "pipe" : "inherit"],
+      // A log is read as text.
+      env: process.stdout.isTTY ? process.env : { ...process.env, NO_COLOR: "1" },
     });
     let output = "";
     for (const stream of [child.stdout, child.stderr])
@@ -104,7 +106,7 @@ async function suite(name: string, root: boolean): Promise<Tally> {
     "run",
     "--project",
     name,
-    "--reporter=dot",
+    `--reporter=${process.stdout.isTTY ? "dot" : "default"}`,
     "--reporter=json",
     `--outputFile.json=${json}`,
   ];
