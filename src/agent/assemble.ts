@@ -26,7 +26,7 @@ import { createAdminServer, createControlServer } from "./admin/index.ts";
 import { openAnswerStore } from "./answer-store.ts";
 import type { Config } from "./config.ts";
 import { ControlPlaneClient } from "./control-plane.ts";
-import { CommandError, EXIT } from "./exit.ts";
+import { CommandError, EXIT, type ExitCode } from "./exit.ts";
 import { INTERCEPTION_FILE, interceptionFile } from "./intercept-file.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import { type ListenerFds, ownListeners, systemdListeners } from "./listeners.ts";
@@ -41,6 +41,9 @@ import { WorkerPool, workerCount } from "./worker-pool.ts";
 
 // How long a stop waits for the cluster to let go of us before the drain begins.
 const LEAVE_MS = 3_000;
+// An operator who takes the host out of the mesh waits longer for it to be done properly.
+const LEAVE_FOR_GOOD_MS = 15_000;
+const AFTERWORD_MS = 2_000;
 const POLICY_PORT = 8090;
 const DESTINATION_PORT = 8086;
 
@@ -231,7 +234,7 @@ class Agent {
     this.#log.error("the identity was revoked: closing every connection", { why: message });
     this.#enrolled?.shutDown();
     this.#store.remove("membership.json");
-    void this.#stop(0, false).finally(() => process.exit(EXIT.notPermitted));
+    void this.#stop(0, false, EXIT.notPermitted);
   }
 
   // --- the parts ---------------------------------------------------------------------------------------------------
@@ -351,10 +354,7 @@ class Agent {
       explain: (ip, port) => this.#hub?.outbound(ip, port) ?? null,
       endpoints: (path) => [...(this.#hub?.endpoints(path)?.values() ?? [])],
       tap: (listener) => this.#tap(listener),
-      leave: async () => {
-        await this.#attach?.leave(true);
-        void this.#stop(config["drain.timeout"], false);
-      },
+      leave: () => this.#leave(),
     });
     this.#servers = [admin, control];
     const adminFd = listeners.get("admin")?.[0];
@@ -478,26 +478,63 @@ class Agent {
   }
 
   /** @param announce - Tell the cluster first, so that nobody new is sent here. */
-  #stop(drainMs: number, announce: boolean): Promise<void> {
+  #stop(drainMs: number, announce: boolean, exitCode: ExitCode = EXIT.ok): Promise<void> {
     this.#stopping ??= (async () => {
-      this.#setState("draining");
-      this.#manager.stopping(this.#summary());
-      this.#log.info("stopping");
-      this.#probes?.stop();
-      if (announce && this.#attach?.state.kind === "attached")
-        await Promise.race([this.#attach.leave(false), new Promise((resolve) => setTimeout(resolve, LEAVE_MS))]);
+      await this.#finish(drainMs, announce ? LEAVE_MS : 0);
       this.#attach?.stop();
-      for (const server of this.#servers) server.close();
-      await this.#workers?.drain(drainMs);
-      this.#lease?.stop();
-      this.#enrolled?.stop();
-      this.#hub?.close();
-      await this.#workers?.terminate();
-      this.#setState("stopped");
-      process.exit(EXIT.ok);
+      await this.#close();
+      process.exit(exitCode);
     })();
     return this.#stopping;
   }
+
+  /** Leaves for good: not Ready, drained, then the workload is deleted and the identity forgotten. Answers when done. */
+  async #leave(): Promise<void> {
+    if (this.#stopping !== undefined) return this.#stopping;
+    this.#stopping = (async () => {
+      await this.#finish(this.#config["drain.timeout"], LEAVE_FOR_GOOD_MS);
+      if (this.#attach?.state.kind === "attached") await within(LEAVE_FOR_GOOD_MS, this.#attach.leave(true));
+      this.#attach?.stop();
+      this.#enrolled?.shutDown();
+      this.#store.remove("membership.json");
+    })();
+    await this.#stopping;
+    // Time for the answer, and for whoever asked to stop the unit before it would be started again.
+    setTimeout(() => void this.#close().finally(() => process.exit(EXIT.ok)), AFTERWORD_MS);
+  }
+
+  async #finish(drainMs: number, leaveMs: number): Promise<void> {
+    this.#setState("draining");
+    this.#manager.stopping(this.#summary());
+    this.#log.info("stopping");
+    this.#probes?.stop();
+    if (leaveMs > 0 && this.#attach?.state.kind === "attached") await within(leaveMs, this.#attach.leave(false));
+    await this.#workers?.drain(drainMs);
+  }
+
+  async #close(): Promise<void> {
+    for (const server of this.#servers) {
+      server.close();
+      server.closeAllConnections();
+    }
+    this.#lease?.stop();
+    this.#enrolled?.stop();
+    this.#hub?.close();
+    await this.#workers?.terminate();
+    this.#setState("stopped");
+  }
+}
+
+/** Waits for something, but not for ever. */
+async function within(ms: number, done: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([
+    done,
+    new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+    }),
+  ]);
+  clearTimeout(timer);
 }
 
 function isDefaultPolicy(name: string | undefined): name is DefaultPolicyName {

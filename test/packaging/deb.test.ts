@@ -187,6 +187,28 @@ describe("the Debian package, on a Debian 12 that systemd runs", () => {
     vm.run("cp", "-p", "/root/config.yaml", file);
   });
 
+  test("`mesh-agent down` leaves in order: the workload is gone, the units rest, the rules are gone", async () => {
+    const { code, stdout, stderr } = vm.exec("mesh-agent", "down");
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    expect(stdout.split("\n")[0]).toContain("No new connection is captured");
+    expect(vm.exec("systemctl", "is-active", "mesh-agent.service").stdout.trim()).toBe("inactive");
+    expect(vm.exec("nft", "list", "table", "inet", "mesh_agent").code).not.toBe(0);
+    expect(vm.exists("/var/lib/mesh-agent/membership.json")).toBe(false);
+    const { stdout: answer } = await lab.exec(SAMPLE.pod, "curl", [
+      "-s",
+      "-m",
+      "6",
+      "-o",
+      "/dev/null",
+      "-w",
+      "%{http_code}",
+      `http://${SAMPLE.group}.${SAMPLE.namespace}.svc.cluster.local/`,
+    ]);
+    // No endpoint is left: the pod's proxy says so.
+    expect(answer).toMatch(/^50[34]$/);
+  }, 90_000);
+
   test("purge leaves no trace", async () => {
     vm.run("apt-get", "purge", "-y", "-q", "mesh-agent");
     expect(traces(vm)).toEqual(before);

@@ -7,8 +7,7 @@ export function register(program: Command): void {
     .description("leave the mesh: not Ready first, then drained, then stopped; the workload is deleted")
     .option("--socket <path>", "control socket", DEFAULT_SOCKET)
     .action(async (options: { socket: string }) => {
-      const { ask } = await import("./control-client.ts");
-      await ask(options.socket, "POST", "/leave");
-      process.stdout.write("left the mesh; open connections finish, then the agent stops\n");
+      const { down } = await import("./down-steps.ts");
+      await down(options.socket);
     });
 }

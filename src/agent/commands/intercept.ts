@@ -3,7 +3,7 @@ import type { InterceptOptions } from "./intercept-actions.ts";
 import { outputOption } from "./output.ts";
 
 /** Written by the agent whenever its configuration or the mesh's changes; read here, by root. */
-const FILE = "/var/lib/mesh-agent/interception.json";
+export const INTERCEPTION_PLAN = "/var/lib/mesh-agent/interception.json";
 
 /** `mesh-agent intercept …`: what the small root unit runs, and what an operator runs to see or undo it. */
 export function register(program: Command): void {
@@ -14,7 +14,7 @@ export function register(program: Command): void {
     command
       .command(name)
       .description(description)
-      .option("--config <file>", "interception file, JSON or YAML", FILE)
+      .option("--config <file>", "interception file, JSON or YAML", INTERCEPTION_PLAN)
       .addOption(outputOption())
       .action(async (options: InterceptOptions) => (await import("./intercept-actions.ts")).runAction(name, options));
   sub("plan", "say in words and in rules what apply would do, and which open connections would be captured");
