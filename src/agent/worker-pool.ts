@@ -24,13 +24,15 @@ export interface WorkerPoolOptions {
   readonly outboundFds: readonly number[];
   readonly start: () => Omit<WorkerStart, "index" | "workers" | "identity" | "inboundFds" | "outboundFds" | "tap">;
   readonly identity: () => WorkloadIdentity | undefined;
-  readonly hub: Hub;
+  readonly hub: Pick<Hub, "attachWorker">;
   readonly metrics: MetricsStore;
   readonly log: Logger;
   readonly now: () => Millis;
   readonly onTap: (event: TapEvent) => void;
   /** How many workers are accepting changed. */
   readonly onReadiness: () => void;
+  /** How a worker is started; default: {@link spawnWorker}. */
+  readonly spawn?: (start: WorkerStart) => Worker;
 }
 
 type Message = WorkerReport | DiscoveryRequest | MetricsAnnouncement;
@@ -132,7 +134,7 @@ export class WorkerPool {
     const inboundFds = options.inboundFds.map(dup);
     const outboundFds = options.outboundFds.map(dup);
     const startedAt = options.now();
-    const worker = spawnWorker({
+    const worker = (options.spawn ?? spawnWorker)({
       ...options.start(),
       index,
       workers: options.count,
@@ -161,7 +163,8 @@ export class WorkerPool {
       const failures = options.now() - startedAt > SETTLED_MS ? 0 : (this.#failures.get(index) ?? 0) + 1;
       this.#failures.set(index, failures);
       options.onReadiness();
-      setTimeout(() => !this.#stopping && this.#spawn(index), Math.min(RESTART_MIN_MS * 2 ** failures, RESTART_MAX_MS));
+      const delayMs = failures < 2 ? RESTART_MIN_MS : Math.min(RESTART_MIN_MS * 2 ** (failures - 1), RESTART_MAX_MS);
+      setTimeout(() => !this.#stopping && this.#spawn(index), delayMs);
     });
   }
 
