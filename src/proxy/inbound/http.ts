@@ -37,6 +37,8 @@ const CLIENT_STREAMS = 100;
 // Linkerd: LINKERD2_PROXY_INBOUND_CONNECT_EXP_BACKOFF, 100 ms to 10 s.
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 10_000;
+// An application that is away fails every request in the same way: its operator needs one line, not all of them.
+const SAY_AGAIN_MS = 10_000;
 
 /** Serves HTTP connections to the host's workload. */
 export class InboundHttp {
@@ -112,6 +114,18 @@ interface ServedPort {
   handle: InboundPolicyHandle;
 }
 
+/** Logs that the application cannot be reached, once in {@link SAY_AGAIN_MS}. */
+function unreachable({ log, clock }: InboundDeps["runtime"]): (x: Exchange, error: ProxyError) => void {
+  let saidAt = Number.NEGATIVE_INFINITY;
+  return (_x, error) => {
+    if (error.reason !== "connect-failed" && error.reason !== "connect-timeout" && error.reason !== "failfast") return;
+    const now = clock.now();
+    if (now - saidAt < SAY_AGAIN_MS) return;
+    saidAt = now;
+    log.info("application unreachable", { why: error.message });
+  };
+}
+
 /** The inbound stack, read top to bottom; built once per application address. */
 function newTarget(deps: InboundDeps, arrival: Arrival, direct: boolean): Target {
   const { runtime, config } = deps;
@@ -137,7 +151,7 @@ function newTarget(deps: InboundDeps, arrival: Arrival, direct: boolean): Target
   const stack = compose(
     [
       record(deps.recorder),
-      rescue({ informs: (x) => x.peer.client.tls === "identity" }),
+      rescue({ informs: (x) => x.peer.client.tls === "identity", onError: unreachable(runtime) }),
       origProto(), // HTTP/1 in HTTP/2's clothes becomes HTTP/1 again
       clientIdentity(), // who speaks, as we know it; never as the client says it
       authority(direct ? undefined : formatSocketAddress(arrival.originalDst)),

@@ -13,10 +13,11 @@ import { SAMPLE } from "../../../src/lab/sample.ts";
 import { until } from "../../support/until.ts";
 import { lastReady, type MeshSite, SSH_PORT } from "./site.ts";
 
-// What the task of a load balancer would allow: silence, one sweep, one write.
+// Ten seconds of silence, one sweep, one write, and a slow machine.
 const NOT_READY_MS = 15_000;
-// P18; the lab runs from source, so types are stripped on the way.
-const WARM_MS = 1000;
+// A second is what the binary has. From source every module's types are stripped on the way, on a machine shared with
+// other suites: this only notices a start that waits for something.
+const WARM_MS = 3 * 1000;
 
 /** The first VM's object, as kubectl prints it. */
 async function workload(site: MeshSite): Promise<ExternalWorkload> {
@@ -133,7 +134,7 @@ export function leaving(site: () => MeshSite): void {
     await until(() => seen.length > 0, "the watch");
     const { code, stdout, stderr } = await site().meshAgent(vm.host, ["down", "--socket", vm.socket]);
     expect(stderr).toBe("");
-    expect(stdout).toContain("left the mesh");
+    expect(stdout).toMatch(/left the mesh/i);
     expect(code).toBe(0);
     await until(() => seen.includes("deleted"), "deleted");
     await vm.ended();
