@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { apply, LEASE, leave, type Plan, PROBE, remove, verify } from "../../src/bootstrap/interception/index.ts";
-import { AGENT, type Conversation, Site, USER } from "./support/site.ts";
+import { apply, LEASE, leave, type Plan, PROBE, plan, remove, verify } from "../../src/bootstrap/interception/index.ts";
+import { AGENT, type Conversation, Site, script, USER } from "./support/site.ts";
 
 let site: Site;
 beforeEach(async () => {
@@ -188,6 +188,51 @@ describe("interception", () => {
     await agent.ask("renew 6");
     expect(await site.dial(site.vm, podIp("6"), 7000)).toMatch(/^outbound /);
     expect(await site.dial(site.vm, podIp("4"), 7000)).toMatch(/^pod from /);
+  });
+
+  it("captures only the chosen unit, by its cgroup", async () => {
+    const cgroup = `mesh-agent-test-${site.network.id}`;
+    const made = site.plan({ outbound: { networks: site.podNetworks(), selection: { units: ["app.service"] } } });
+    const chosen = plan(made.options, { families: [4, 6], cgroups: new Map([["app.service", cgroup]]) });
+    const agent = await site.agent();
+    await apply(made, site.run); // the unit is not running: nobody is captured
+    // nft looks below /sys/fs/cgroup, which `ip netns exec` gives each program anew.
+    const mounted = "mount -t cgroup2 none /sys/fs/cgroup";
+    const inside = `mkdir -p /sys/fs/cgroup/${cgroup} && echo $$ > /sys/fs/cgroup/${cgroup}/cgroup.procs`;
+    const loaded = await site.run(
+      "sh",
+      ["-c", `${mounted} && mkdir -p /sys/fs/cgroup/${cgroup} && nft --file -`],
+      chosen.ruleset,
+    );
+    try {
+      expect(loaded).toMatchObject({ code: 0, stderr: "" });
+      await renewBoth(agent);
+      for (const family of FAMILIES) {
+        const dial = `${mounted} && ${inside} && exec ${process.execPath} ${script("dial.ts")} ${podIp(family)} 7000`;
+        expect((await site.run("sh", ["-c", dial])).stdout).toMatch(/^outbound /);
+        expect(await site.dial(site.vm, podIp(family), 7000)).toMatch(/^pod from /);
+      }
+    } finally {
+      await site.run("sh", ["-c", `${mounted} && rmdir /sys/fs/cgroup/${cgroup}`]);
+    }
+  });
+
+  it.each(["0", "1", "2"])("works with rp_filter %s", async (value) => {
+    const agent = await intercepted();
+    await site.run("sh", ["-c", `for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo ${value} > $file; done`]);
+    expect(await site.dial(site.vm, podIp("4"), 7000)).toMatch(/^outbound /);
+    expect(await site.dial(site.pod, vmIp("4"), 8080)).toMatch(/^inbound /);
+    expect(await agent.ask("probe 4")).toMatch(/^outbound /);
+  });
+
+  it("captures what comes to a link-local address, or to an address on loopback", async () => {
+    await intercepted();
+    const { stdout } = await site.run("ip", ["-6", "addr", "show", "dev", "eth0", "scope", "link"]);
+    const linkLocal = /inet6 (\S+)\//.exec(stdout)?.[1] ?? "";
+    expect(await site.dial(site.pod, `${linkLocal}%eth0`, 8080)).toBe(`inbound ${linkLocal}%eth0 8080`);
+    await site.run("ip", ["addr", "add", "10.99.0.1/32", "dev", "lo"]);
+    await site.pod.exec("ip", ["route", "add", "10.99.0.1/32", "via", site.vm.ip]);
+    expect(await site.dial(site.pod, "10.99.0.1", 8080)).toBe("inbound ::ffff:10.99.0.1 8080");
   });
 
   it("undoes itself exactly, whatever else is there", async () => {

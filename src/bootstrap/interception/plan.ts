@@ -45,7 +45,10 @@ export function explain({ options, facts }: Plan): string[] {
   }
   if (outbound.selection.by === "unit") {
     for (const unit of outbound.selection.units) {
-      if (!facts.cgroups.has(unit)) lines.push(`Not yet: ${unit} is not running, its rule comes when it does.`);
+      if (!facts.cgroups.has(unit))
+        lines.push(
+          `Not yet: ${unit} is not running, or this host has no unified cgroup hierarchy; its rule comes when it does.`,
+        );
     }
   }
   if (inbound.ports.length === 0) lines.push("Incoming: nothing is captured.");

@@ -140,6 +140,7 @@ export class Site {
   }
 }
 
-function script(file: string): string {
+/** Path of a program in this folder. */
+export function script(file: string): string {
   return fileURLToPath(new URL(file, import.meta.url));
 }
