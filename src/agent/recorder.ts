@@ -1,4 +1,4 @@
-import { formatSocketAddress, type SocketAddress } from "../proxy/core/address.ts";
+import { formatSocketAddress } from "../proxy/core/address.ts";
 import type { Endpoint } from "../proxy/core/endpoint.ts";
 import type { REASONS } from "../proxy/core/errors.ts";
 import type { WorkloadIdentity } from "../proxy/core/identity.ts";
@@ -15,6 +15,7 @@ import {
 import { type Backend, isFailure, type ResourceRef } from "../proxy/policy/index.ts";
 import { type Exchange, isGrpc, type Peer, type Recorder } from "../proxy/stack/index.ts";
 import type { Runtime } from "../proxy/transport/index.ts";
+import { endpointLabels, errorLabel, refLabels, routeLabels, serverLabels, targetLabels, tlsAccept } from "./labels.ts";
 
 export interface RecorderOptions {
   readonly direction: "inbound" | "outbound";
@@ -137,9 +138,13 @@ export class ExchangeRecorder implements Recorder {
     const { metrics } = this.#options;
     if (permit === undefined) {
       if (x.failure?.reason === "unauthorized")
-        metrics.counter("inbound_http_authz_deny_total", { ...deniedLabels(peer), ...tlsAccept(peer) }).add(1);
+        metrics
+          .counter("inbound_http_authz_deny_total", { ...targetLabels(peer.originalDst), ...tlsAccept(peer) })
+          .add(1);
       else if (x.failure?.reason === "route-not-found")
-        metrics.counter("inbound_http_route_not_found_total", { ...deniedLabels(peer), ...tlsAccept(peer) }).add(1);
+        metrics
+          .counter("inbound_http_route_not_found_total", { ...targetLabels(peer.originalDst), ...tlsAccept(peer) })
+          .add(1);
       return;
     }
     const entry = this.#inboundEntry(peer, permit.policy.ref, permit.route.ref, permit.authorization.ref);
@@ -148,7 +153,7 @@ export class ExchangeRecorder implements Recorder {
     if (x.failure !== undefined)
       metrics
         .counter("inbound_http_errors_total", {
-          error: errorLabel(x),
+          error: errorLabel(x.failure.reason),
           ...targetLabels(peer.originalDst),
           ...serverLabels(permit.policy.ref, peer.originalDst.port),
         })
@@ -181,12 +186,13 @@ export class ExchangeRecorder implements Recorder {
     if (endpoint !== undefined) {
       let series = this.#byEndpoint.get(endpoint);
       if (series === undefined) {
-        series = new Series(metrics, endpointLabels(endpoint, backend));
+        series = new Series(metrics, { direction: "outbound", ...endpointLabels(endpoint, backend) });
         this.#byEndpoint.set(endpoint, series);
       }
       this.#count(series, x);
     }
-    if (x.failure !== undefined) metrics.counter("outbound_http_errors_total", { error: errorLabel(x) }).add(1);
+    if (x.failure !== undefined)
+      metrics.counter("outbound_http_errors_total", { error: errorLabel(x.failure.reason) }).add(1);
     if (choice === undefined) return;
     let byBackend = this.#byRoute.get(choice.rule);
     if (byBackend === undefined) {
@@ -256,69 +262,6 @@ function describe(ref: ResourceRef): string {
   return ref.kind === "default" ? `default.${ref.name}` : `${ref.kind}.${ref.namespace}.${ref.name}`;
 }
 
-function targetLabels(address: SocketAddress): Labels {
-  return { target_addr: formatSocketAddress(address), target_ip: address.ip, target_port: String(address.port) };
-}
-
-function serverLabels(ref: ResourceRef, port: number): Labels {
-  return { srv_group: ref.group, srv_kind: ref.kind.toLowerCase(), srv_name: ref.name, srv_port: String(port) };
-}
-
-function deniedLabels(peer: Peer): Labels {
-  return targetLabels(peer.originalDst);
-}
-
-function tlsAccept(peer: Peer): Labels {
-  return peer.client.tls === "none"
-    ? { tls: "no_identity", no_tls_reason: "no_tls_from_remote" }
-    : { tls: "true", client_id: peer.client.id ?? "" };
-}
-
-function routeLabels(ref: ResourceRef, withNamespace: boolean): Labels {
-  return withNamespace
-    ? { route_group: ref.group, route_kind: ref.kind, route_namespace: ref.namespace, route_name: ref.name }
-    : { route_group: ref.group, route_kind: ref.kind, route_name: ref.name };
-}
-
-function refLabels(block: "parent" | "backend" | "authz", ref: ResourceRef, full: boolean): Labels {
-  if (!full) return { [`${block}_group`]: ref.group, [`${block}_kind`]: ref.kind, [`${block}_name`]: ref.name };
-  return {
-    [`${block}_group`]: ref.group,
-    [`${block}_kind`]: ref.kind,
-    [`${block}_namespace`]: ref.namespace,
-    [`${block}_name`]: ref.name,
-    [`${block}_port`]: ref.port === 0 ? "" : String(ref.port),
-    [`${block}_section_name`]: ref.section,
-  };
-}
-
-function endpointLabels(endpoint: Endpoint, backend: Backend | undefined): Labels {
-  const labels: Record<string, string> = { direction: "outbound" };
-  if (backend?.dispatch.kind === "balancer") labels["authority"] = backend.dispatch.path.replace(/:80$/, "");
-  Object.assign(labels, targetLabels(endpoint.address));
-  if (endpoint.identity === undefined) {
-    labels["tls"] = "no_identity";
-    labels["no_tls_reason"] = "not_provided_by_service_discovery";
-  } else {
-    labels["tls"] = "true";
-    labels["server_id"] = endpoint.identity.id;
-  }
-  for (const key of Object.keys(endpoint.labels).sort()) labels[`dst_${key}`] = endpoint.labels[key] ?? "";
-  return labels;
-}
-
-// Linkerd's words for its own errors (telemetry.md §1.6, §2.2).
-const ERROR_LABELS: Partial<Record<keyof typeof REASONS, string>> = {
-  "load-shed": "loadshed",
-  failfast: "failfast",
-  "loop-detected": "gateway loop",
-  "connect-failed": "i/o",
-  "connect-timeout": "i/o",
-  "endpoint-reset": "i/o",
-  "response-timeout": "response timeout",
-  "identity-mismatch": "identity required",
-  "identity-missing": "identity required",
-};
 const ROUTE_ERRORS: Partial<Record<keyof typeof REASONS, string>> = {
   "load-shed": "LOAD_SHED",
   failfast: "FAIL_FAST",
@@ -326,10 +269,6 @@ const ROUTE_ERRORS: Partial<Record<keyof typeof REASONS, string>> = {
   "connect-failed": "IO",
   "endpoint-reset": "RESET",
 };
-
-function errorLabel(x: Exchange): string {
-  return (x.failure && ERROR_LABELS[x.failure.reason]) ?? "unexpected";
-}
 
 function routeError(x: Exchange): string {
   return (x.failure && ROUTE_ERRORS[x.failure.reason]) ?? "UNKNOWN";

@@ -8,6 +8,7 @@ import { InboundAcceptor, type InboundConfig } from "../proxy/inbound/index.ts";
 import { OutboundAcceptor, type OutboundConfig } from "../proxy/outbound/index.ts";
 import { type DefaultPolicyName, defaultInboundPolicy } from "../proxy/policy/index.ts";
 import { Connections, createRuntime, Listener, MeshTls } from "../proxy/transport/index.ts";
+import { InboundConnectionRecorder, OutboundConnectionRecorder } from "./connection-recorder.ts";
 import { SlotRegistry } from "./metrics/index.ts";
 import { ExchangeRecorder } from "./recorder.ts";
 
@@ -71,6 +72,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
     ...shared,
     config: start.inbound,
     recorder: recorders.inbound,
+    meters: new InboundConnectionRecorder(metrics),
     share: 1 / start.workers,
   });
   const outbound = new OutboundAcceptor(
@@ -82,6 +84,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
         probeTargets: new Set(start.outbound.probeTargets),
       },
       recorder: recorders.outbound,
+      meters: new OutboundConnectionRecorder(metrics),
     },
     start.outbound.port,
   );

@@ -1,3 +1,5 @@
+import { InboundConnectionRecorder, OutboundConnectionRecorder } from "../../src/agent/connection-recorder.ts";
+import { MetricsStore } from "../../src/agent/metrics/index.ts";
 import { Authority } from "../../src/lab/pki.ts";
 import type { Endpoint } from "../../src/proxy/core/endpoint.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
@@ -41,6 +43,7 @@ export class HopProxy {
   readonly runtime: Runtime = createRuntime(QUIET);
   readonly mesh = new MeshTls(QUIET);
   readonly connections = new Connections();
+  readonly metrics = new MetricsStore(() => performance.now());
   readonly ended: Exchange[] = [];
   readonly discovery: DiscoveryClient;
   readonly #answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined;
@@ -87,6 +90,7 @@ export class HopProxy {
       mesh: this.mesh,
       connections: this.connections,
       recorder: { ended: (x) => void this.ended.push(x) },
+      meters: new InboundConnectionRecorder(this.metrics.registry),
       rng: Math.random,
     });
     return port;
@@ -101,6 +105,7 @@ export class HopProxy {
         mesh: this.mesh,
         connections: this.connections,
         recorder: { ended: (x) => void this.ended.push(x) },
+        meters: new OutboundConnectionRecorder(this.metrics.registry),
         rng: Math.random,
       },
       4140,

@@ -70,3 +70,19 @@ export const NO_METRICS: MetricsRegistry = {
 };
 
 const NOTHING: Counter & Gauge & Histogram = { add() {}, set() {}, observe() {} };
+
+/**
+ * What is counted of one socket, by whoever reads and writes it; the series are resolved when it is opened, and that
+ * counts it as open. Bytes are those inside TLS.
+ */
+export interface SocketMeter {
+  read(bytes: number): void;
+  wrote(bytes: number): void;
+  /**
+   * Once, at the end.
+   * @param errno - Name of the system's error that ended the connection, such as `ECONNRESET`; empty: a clean end.
+   */
+  closed(errno: string): void;
+}
+
+export const NO_SOCKET_METER: SocketMeter = { read() {}, wrote() {}, closed() {} };

@@ -34,7 +34,7 @@ export class InboundAcceptor {
     const arrival: Arrival = { ...accepted, originalClient: accepted.client, appAddress: originalDst, handle };
     // An opaque port is not looked at: its clients may wait for the server to speak, and their TLS is their own.
     if (handle.current.protocol.kind === "opaque")
-      forwardOpaque(this.#deps, arrival, accepted.socket, client, undefined);
+      forwardOpaque(this.#deps, { ...arrival, noTls: { kind: "skipped" } }, accepted.socket, client, undefined);
     else detectTls(this.#deps, this.#http, arrival, client);
   }
 

@@ -1,6 +1,6 @@
 import type { Rng } from "../core/clock.ts";
 import type { DiscoveryClient } from "../discovery/index.ts";
-import type { Recorder } from "../stack/index.ts";
+import type { InboundMeters, Recorder } from "../stack/index.ts";
 import type { Connections } from "../transport/connections.ts";
 import type { MeshTls } from "../transport/mesh-tls.ts";
 import type { Runtime } from "../transport/runtime.ts";
@@ -24,6 +24,7 @@ export interface InboundDeps {
   readonly mesh: MeshTls;
   readonly connections: Connections;
   readonly recorder: Recorder;
+  readonly meters: InboundMeters;
   readonly rng: Rng;
   /** This worker's part of a rate limit: limits are per host, buckets per worker. */
   readonly share?: number;

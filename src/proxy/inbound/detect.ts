@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { SocketAddress } from "../core/address.ts";
 import type { InboundPolicyHandle } from "../discovery/index.ts";
 import type { Client } from "../policy/index.ts";
+import type { Detected, NoTls } from "../stack/index.ts";
 import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import type { HandshakeWaiter, Terminated } from "../transport/tls-server.ts";
 import { detectHttp } from "../wire/http1/index.ts";
@@ -18,6 +19,7 @@ export interface Arrival {
   /** Where the application listens. */
   readonly appAddress: SocketAddress;
   readonly handle: InboundPolicyHandle;
+  readonly noTls?: NoTls | undefined;
 }
 
 /** Looks for our own name in a ClientHello: only that is mesh TLS, and it commits to terminating it. */
@@ -32,7 +34,9 @@ export function detectTls(deps: InboundDeps, http: InboundHttp, arrival: Arrival
         terminator !== undefined &&
         hello.value.serverName === identity?.serverName.toLowerCase();
       if (!ours) {
-        detectProtocol(deps, http, arrival, arrival.socket, client, bytes);
+        const sni = hello.kind === "done" ? hello.value.serverName : undefined;
+        const passed: Arrival = sni === undefined ? arrival : { ...arrival, noTls: { kind: "foreign", sni } };
+        detectProtocol(deps, http, passed, arrival.socket, client, bytes);
         return true;
       }
       const waiter: HandshakeWaiter = {
@@ -40,7 +44,7 @@ export function detectTls(deps: InboundDeps, http: InboundHttp, arrival: Arrival
           const tls = done.identity === undefined ? "anonymous" : "identity";
           detectProtocol(deps, http, arrival, done.socket, { ip: client.ip, tls, id: done.identity }, undefined);
         },
-        refused: () => {},
+        refused: () => deps.meters.failed(arrival.originalDst, "connect-failed"),
       };
       terminator.terminate(arrival.socket, bytes, false, waiter);
       return true;
@@ -50,6 +54,7 @@ export function detectTls(deps: InboundDeps, http: InboundHttp, arrival: Arrival
     },
     // A client that waits for the server to speak belongs on an opaque port; here it is cut, as by Linkerd.
     timedOut() {
+      deps.meters.failed(arrival.originalDst, "tls-detect-timeout");
       arrival.socket.destroy();
     },
     lost() {},
@@ -99,25 +104,32 @@ function detectHttpVersion(
   timeoutMs: number,
   onlyHttp: boolean,
 ): void {
+  const { clock } = deps.runtime;
+  const meter = deps.meters.detection(arrival.handle.current.ref, arrival.originalDst.port);
+  const startedAt = clock.now();
+  const detected = (result: Detected) => meter.ended(result, (clock.now() - startedAt) / 1_000);
   const decider: PeekDecider = {
     look(bytes) {
       const verdict = detectHttp(bytes);
       if (verdict === "more") return false;
+      detected(verdict === "http1" ? "http/1" : verdict === "http2" ? "http/2" : "not_http");
       if (verdict === "http1") http.serve("1", arrival, socket, client, bytes);
       else if (verdict === "http2") http.serve("2", arrival, socket, client, bytes);
       else forwardOpaque(deps, arrival, socket, client, bytes);
       return true;
     },
     ended(bytes) {
+      detected("not_http");
       // Nothing said, nothing to forward.
       if (bytes.length === 0) socket.destroy();
       else forwardOpaque(deps, arrival, socket, client, bytes);
     },
     timedOut(bytes) {
+      detected("read_timeout");
       if (onlyHttp) http.serve("1", arrival, socket, client, bytes);
       else forwardOpaque(deps, arrival, socket, client, bytes);
     },
-    lost() {},
+    lost: () => detected("error"),
   };
   new Peek(socket, deps.runtime, timeoutMs, decider, first);
 }

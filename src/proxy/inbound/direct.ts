@@ -1,5 +1,6 @@
 import type { SocketAddress } from "../core/address.ts";
 import type { Client } from "../policy/index.ts";
+import type { ConnectionFailure } from "../stack/index.ts";
 import type { Accepted } from "../transport/listener.ts";
 import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import type { HandshakeWaiter, Terminated } from "../transport/tls-server.ts";
@@ -16,7 +17,8 @@ import { forwardOpaque } from "./opaque.ts";
  */
 export function acceptDirect(deps: InboundDeps, http: InboundHttp, accepted: Accepted, client: Client): void {
   const { socket } = accepted;
-  const refuse = (why: string) => {
+  const refuse = (why: string, failure: ConnectionFailure = "unexpected") => {
+    deps.meters.failed(accepted.originalDst, failure);
     deps.runtime.log.debug("refused a direct connection", { client: client.id ?? accepted.client.ip, why });
     socket.destroy();
   };
@@ -27,7 +29,7 @@ export function acceptDirect(deps: InboundDeps, http: InboundHttp, accepted: Acc
       readHeader(deps, http, accepted, done, { ip: client.ip, tls: "identity", id: done.identity }, refuse);
     },
     refused(why) {
-      refuse(why);
+      refuse(why, "connect-failed");
     },
   };
   const decider: PeekDecider = {
@@ -41,8 +43,8 @@ export function acceptDirect(deps: InboundDeps, http: InboundHttp, accepted: Acc
       else terminator.terminate(socket, bytes, true, waiter);
       return true;
     },
-    ended: () => refuse("closed before a ClientHello"),
-    timedOut: () => refuse("no ClientHello in time"),
+    ended: () => refuse("closed before a ClientHello", "connect-failed"),
+    timedOut: () => refuse("no ClientHello in time", "tls-detect-timeout"),
     lost() {},
   };
   new Peek(socket, deps.runtime, deps.config.detectTimeoutMs, decider);
@@ -54,7 +56,7 @@ function readHeader(
   accepted: Accepted,
   done: Terminated,
   client: Client,
-  refuse: (why: string) => void,
+  refuse: (why: string, failure?: ConnectionFailure) => void,
 ): void {
   const decider: PeekDecider = {
     look(bytes) {
@@ -64,7 +66,7 @@ function readHeader(
       else dispatch(deps, http, accepted, done, client, header.value, bytes.subarray(header.consumed), refuse);
       return true;
     },
-    ended: () => refuse("closed before the transport header"),
+    ended: () => refuse("closed before the transport header", "connect-failed"),
     timedOut: () => refuse("no transport header in time"),
     lost() {},
   };
@@ -79,11 +81,14 @@ function dispatch(
   client: Client,
   header: TransportHeader,
   rest: Buffer,
-  refuse: (why: string) => void,
+  refuse: (why: string, failure?: ConnectionFailure) => void,
 ): void {
+  const { protocol } = header;
+  const session = protocol === undefined ? "" : protocol === "http2" ? "http/2" : "http/1";
+  deps.meters.transportHeader(session, header.port, header.name, client.id);
   // A name asks us to be a gateway for it, which a host is not.
-  if (header.name !== undefined) return refuse(`not a gateway for ${header.name}`);
-  if (header.port === deps.config.port) return refuse("loop: the header names our own port");
+  if (header.name !== undefined) return refuse(`not a gateway for ${header.name}`, "gateway-refused");
+  if (header.port === deps.config.port) return refuse("loop: the header names our own port", "loop-detected");
   const local = deps.local?.get(header.port);
   if (local !== undefined) return local(done.socket, rest, client.id);
   const appAddress: SocketAddress = { ip: accepted.originalDst.ip, port: header.port };
@@ -95,6 +100,6 @@ function dispatch(
     handle: deps.discovery.inbound(header.port),
   };
   // Absent means opaque, whatever the port's policy would detect (inbound.md §9.2).
-  if (header.protocol === undefined) forwardOpaque(deps, arrival, done.socket, client, rest);
-  else http.serve(header.protocol === "http2" ? "2" : "1", arrival, done.socket, client, rest, true);
+  if (protocol === undefined) forwardOpaque(deps, arrival, done.socket, client, rest);
+  else http.serve(protocol === "http2" ? "2" : "1", arrival, done.socket, client, rest, true);
 }

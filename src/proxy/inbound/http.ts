@@ -62,6 +62,7 @@ export class InboundHttp {
     const { runtime, connections } = this.#deps;
     const peer: Peer = { address: arrival.originalClient, originalDst: arrival.originalDst, client };
     const target = this.#target(arrival, direct);
+    const meter = this.#deps.meters.accepted(peer, arrival.handle.current.ref);
     arrival.handle.retain();
     const closed = (connection: Http1ServerConnection | Http2ServerConnection) => {
       arrival.handle.release();
@@ -69,10 +70,13 @@ export class InboundHttp {
     };
     const connection =
       version === "1"
-        ? new Http1ServerConnection(socket, runtime, peer, target.stack, (c) => closed(c as Http1ServerConnection))
+        ? new Http1ServerConnection(socket, runtime, meter, peer, target.stack, (c) =>
+            closed(c as Http1ServerConnection),
+          )
         : new Http2ServerConnection(
             socket,
             runtime,
+            meter,
             peer,
             target.stack,
             {
@@ -131,13 +135,17 @@ function newTarget(deps: InboundDeps, arrival: Arrival, direct: boolean): Target
   const { runtime, config } = deps;
   const app = { address: arrival.appAddress, tls: undefined };
   const port: ServedPort = { handle: arrival.handle };
-  const http1 = new Http1Pool(runtime, app, { connectTimeoutMs: config.connectTimeoutMs, context: () => undefined });
+  const dial = {
+    connectTimeoutMs: config.connectTimeoutMs,
+    context: () => undefined,
+    meter: () => deps.meters.dialled(),
+  };
+  const http1 = new Http1Pool(runtime, app, dial);
   const http2 = new Http2Pool(
     runtime,
     app,
     {
-      connectTimeoutMs: config.connectTimeoutMs,
-      context: () => undefined,
+      ...dial,
       http2: {},
       backoffMinMs: BACKOFF_MIN_MS,
       backoffMaxMs: BACKOFF_MAX_MS,

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { type Client, decideConnection } from "../policy/index.ts";
+import type { Peer } from "../stack/index.ts";
 import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
@@ -18,8 +19,12 @@ export function forwardOpaque(
   client: Client,
   first: Buffer | undefined,
 ): void {
-  const { handle } = arrival;
-  if (decideConnection(handle.current, client).kind === "denied") {
+  const { handle, originalDst } = arrival;
+  const { meters } = deps;
+  const peer: Peer = { address: arrival.originalClient, originalDst, client, noTls: arrival.noTls };
+  const decision = decideConnection(handle.current, client);
+  if (decision.kind === "denied") {
+    meters.denied(peer, handle.current.ref);
     deps.runtime.log.info("denied a connection", {
       client: client.id ?? arrival.originalClient.ip,
       port: arrival.originalDst.port,
@@ -28,6 +33,9 @@ export function forwardOpaque(
     abort(socket);
     return;
   }
+  meters.allowed(peer, handle.current.ref, decision.authorization.ref);
+  const meter = meters.accepted(peer, handle.current.ref);
+  if (first !== undefined) meter.read(first.length);
   let app: Socket | undefined;
   const connection: Drainable = {
     // Opaque streams run on until the drain's limit.
@@ -40,7 +48,9 @@ export function forwardOpaque(
   handle.retain();
   const unsubscribe = handle.subscribe({
     changed() {
-      if (decideConnection(handle.current, client).kind === "denied") connection.destroy();
+      if (decideConnection(handle.current, client).kind !== "denied") return;
+      meters.terminated(peer, handle.current.ref);
+      connection.destroy();
     },
   });
   const done = () => {
@@ -51,6 +61,7 @@ export function forwardOpaque(
   deps.connections.add(connection);
   const abandoned = () => {
     giveUp();
+    meter.closed("");
     done();
   };
   socket.once("close", abandoned);
@@ -61,9 +72,10 @@ export function forwardOpaque(
       connected(opened) {
         app = opened;
         socket.off("close", abandoned);
-        relay(socket, opened, first, undefined, done);
+        relay({ socket, unread: first, meter }, { socket: opened, unread: undefined, meter: meters.dialled() }, done);
       },
       failed(error) {
+        meters.failed(originalDst, error.reason);
         deps.runtime.log.info("application unreachable", { why: error.message });
         // The close listener tidies up. A RST: the client must not wait for the rest of a half-open connection.
         abort(socket);

@@ -27,6 +27,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   readonly #set: EndpointSet<EndpointService>;
   readonly #handle: EndpointsHandle;
   readonly #unsubscribe: () => void;
+  readonly #backend: Backend;
   readonly #version: "1" | "2";
   readonly #load: LoadConfig;
   #queue: Exchange[] = [];
@@ -36,6 +37,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   constructor(deps: OutboundDeps, backend: Backend, dispatch: BalancerDispatch, version: "1" | "2") {
     this.#deps = deps;
+    this.#backend = backend;
     this.#version = version;
     this.#load = dispatch.load;
     this.#set = new EndpointSet<EndpointService>(this, dispatch.load, backend.failureAccrual);
@@ -70,7 +72,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   }
 
   added(slot: Slot<EndpointService>): void {
-    const service = endpointService(this.#deps, slot.endpoint, this.#version, () => {
+    const service = endpointService(this.#deps, slot.endpoint, this.#backend, this.#version, () => {
       if (slot.removed) return;
       this.#set.setConnected(slot, service.ready);
       if (service.ready) this.#serve();

@@ -1,6 +1,6 @@
 import type { Rng } from "../core/clock.ts";
 import type { DiscoveryClient } from "../discovery/index.ts";
-import type { Recorder } from "../stack/index.ts";
+import type { OutboundMeters, Recorder } from "../stack/index.ts";
 import type { Connections } from "../transport/connections.ts";
 import type { MeshTls } from "../transport/mesh-tls.ts";
 import type { Runtime } from "../transport/runtime.ts";
@@ -26,5 +26,6 @@ export interface OutboundDeps {
   readonly mesh: MeshTls;
   readonly connections: Connections;
   readonly recorder: Recorder;
+  readonly meters: OutboundMeters;
   readonly rng: Rng;
 }

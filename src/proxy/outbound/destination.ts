@@ -65,7 +65,7 @@ export class Destination {
 
   /** @param sni - For the TLS protocol: which route; undefined for plain opaque. */
   serveOpaque(socket: Socket, first: Buffer | undefined, sni: string | undefined): void {
-    this.#opaque ??= new OutboundOpaque(this.#deps, this.handle);
+    this.#opaque ??= new OutboundOpaque(this.#deps, this.handle, this.originalDst);
     this.#opaque.serve(socket, first, sni, () => this.leave());
   }
 

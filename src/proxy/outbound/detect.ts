@@ -1,4 +1,5 @@
 import type { Client } from "../policy/index.ts";
+import type { Detected } from "../stack/index.ts";
 import type { Accepted } from "../transport/listener.ts";
 import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import { detectHttp } from "../wire/http1/index.ts";
@@ -9,7 +10,9 @@ import type { Destination } from "./destination.ts";
 /** Chooses how a connection is carried, by the destination's policy and, where it leaves that open, by the first bytes. */
 export function detect(deps: OutboundDeps, destination: Destination, accepted: Accepted, client: Client): void {
   const { socket } = accepted;
-  const kind = destination.policy?.kind ?? "opaque";
+  const { policy } = destination;
+  const kind = policy?.kind ?? "opaque";
+  if (policy !== undefined) deps.meters.protocol(policy);
   switch (kind) {
     case "opaque":
       // Dialled at once: the server may be the one to speak first.
@@ -20,31 +23,38 @@ export function detect(deps: OutboundDeps, destination: Destination, accepted: A
     case "grpc":
       return destination.serveHttp("2", socket, client, accepted.client, undefined);
     case "tls":
-      return void new Peek(socket, deps.runtime, deps.config.detectTimeoutMs, sniDecider(destination, accepted));
+      return void new Peek(socket, deps.runtime, deps.config.detectTimeoutMs, sniDecider(deps, destination, accepted));
     case "detect":
       return void new Peek(
         socket,
         deps.runtime,
         deps.config.detectTimeoutMs,
-        httpDecider(destination, accepted, client),
+        httpDecider(deps, destination, accepted, client),
       );
     default:
       kind satisfies never;
   }
 }
 
-function httpDecider(destination: Destination, accepted: Accepted, client: Client): PeekDecider {
+function httpDecider(deps: OutboundDeps, destination: Destination, accepted: Accepted, client: Client): PeekDecider {
   const { socket } = accepted;
+  const { clock } = deps.runtime;
+  const parent = destination.policy?.ref;
+  const meter = parent && deps.meters.detection(parent);
+  const startedAt = clock.now();
+  const detected = (result: Detected) => meter?.ended(result, (clock.now() - startedAt) / 1_000);
   return {
     look(bytes) {
       const verdict = detectHttp(bytes);
       if (verdict === "more") return false;
+      detected(verdict === "http1" ? "http/1" : verdict === "http2" ? "http/2" : "not_http");
       if (verdict === "http1") destination.serveHttp("1", socket, client, accepted.client, bytes);
       else if (verdict === "http2") destination.serveHttp("2", socket, client, accepted.client, bytes);
       else destination.serveOpaque(socket, bytes, undefined);
       return true;
     },
     ended(bytes) {
+      detected("not_http");
       if (bytes.length > 0) return destination.serveOpaque(socket, bytes, undefined);
       // Nothing said, nothing to dial for.
       socket.destroy();
@@ -52,17 +62,20 @@ function httpDecider(destination: Destination, accepted: Accepted, client: Clien
     },
     // A silent client may be waiting for the server: after the timeout it gets one, as from Linkerd.
     timedOut(bytes) {
+      detected("read_timeout");
       destination.serveOpaque(socket, bytes, undefined);
     },
     lost() {
+      detected("error");
       destination.leave();
     },
   };
 }
 
-function sniDecider(destination: Destination, accepted: Accepted): PeekDecider {
+function sniDecider(deps: OutboundDeps, destination: Destination, accepted: Accepted): PeekDecider {
   const { socket } = accepted;
   const refuse = () => {
+    deps.meters.failed(accepted.originalDst, "unexpected");
     socket.destroy();
     destination.leave();
   };

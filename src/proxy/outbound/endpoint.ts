@@ -1,6 +1,7 @@
 import { parseAuthority } from "../core/authority.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { Backend } from "../policy/index.ts";
 import { type Dispatcher, type Exchange, markOrigProto } from "../stack/index.ts";
 import type { ConnectTarget } from "../transport/connect.ts";
 import { Http1Pool, Http2Pool } from "../transport/pool.ts";
@@ -52,20 +53,23 @@ export interface EndpointService extends Dispatcher {
 }
 
 /**
+ * @param backend - On whose behalf, for labels.
  * @param version - What the application speaks: `1` may be carried over the peer's HTTP/2.
  * @param onReadiness - {@link EndpointService.ready} may have changed.
  */
 export function endpointService(
   deps: OutboundDeps,
   endpoint: Endpoint,
+  backend: Backend,
   version: "1" | "2",
   onReadiness: () => void,
 ): EndpointService {
   if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(deps, endpoint))
     return new Unproven(endpoint);
-  if (version === "2") return new Http2Endpoint(deps, endpoint, onReadiness);
-  if (endpoint.hint === "h2" && !isLocal(deps, endpoint)) return new UpgradedEndpoint(deps, endpoint, onReadiness);
-  return new Http1Endpoint(deps, endpoint);
+  if (version === "2") return new Http2Endpoint(deps, endpoint, backend, onReadiness);
+  if (endpoint.hint === "h2" && !isLocal(deps, endpoint))
+    return new UpgradedEndpoint(deps, endpoint, backend, onReadiness);
+  return new Http1Endpoint(deps, endpoint, backend);
 }
 
 /** Discovery announced an identity that we cannot check: refused rather than spoken to in clear text. */
@@ -94,8 +98,8 @@ class Http1Endpoint implements EndpointService {
   readonly ready = true;
   readonly #pool: Http1Pool;
 
-  constructor(deps: OutboundDeps, endpoint: Endpoint) {
-    this.#pool = http1Pool(deps, endpoint);
+  constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend) {
+    this.#pool = http1Pool(deps, endpoint, backend);
   }
 
   dispatch(x: Exchange): void {
@@ -112,7 +116,7 @@ class Http1Endpoint implements EndpointService {
 class Http2Endpoint implements EndpointService {
   protected readonly pool: Http2Pool;
 
-  constructor(deps: OutboundDeps, endpoint: Endpoint, onReadiness: () => void) {
+  constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onReadiness: () => void) {
     const params = endpoint.http2;
     this.pool = new Http2Pool(
       deps.runtime,
@@ -120,6 +124,7 @@ class Http2Endpoint implements EndpointService {
       {
         connectTimeoutMs: deps.config.connectTimeoutMs,
         context: () => deps.mesh.context,
+        meter: () => deps.meters.dialled(endpoint, backend),
         http2: {
           ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
           ...(params?.initialStreamWindowBytes === undefined
@@ -159,9 +164,9 @@ class Http2Endpoint implements EndpointService {
 class UpgradedEndpoint extends Http2Endpoint {
   readonly #upgrades: Http1Pool;
 
-  constructor(deps: OutboundDeps, endpoint: Endpoint, onReadiness: () => void) {
-    super(deps, endpoint, onReadiness);
-    this.#upgrades = http1Pool(deps, endpoint);
+  constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onReadiness: () => void) {
+    super(deps, endpoint, backend, onReadiness);
+    this.#upgrades = http1Pool(deps, endpoint, backend);
   }
 
   override dispatch(x: Exchange): void {
@@ -177,9 +182,10 @@ class UpgradedEndpoint extends Http2Endpoint {
   }
 }
 
-function http1Pool(deps: OutboundDeps, endpoint: Endpoint): Http1Pool {
+function http1Pool(deps: OutboundDeps, endpoint: Endpoint, backend: Backend): Http1Pool {
   return new Http1Pool(deps.runtime, connectTarget(deps, endpoint, "http1"), {
     connectTimeoutMs: deps.config.connectTimeoutMs,
     context: () => deps.mesh.context,
+    meter: () => deps.meters.dialled(endpoint, backend),
   });
 }

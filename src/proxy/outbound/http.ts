@@ -71,14 +71,19 @@ export class OutboundHttp {
   serve(socket: Socket, client: Client, address: SocketAddress, first: Buffer | undefined, onClosed: () => void): void {
     const { runtime, connections } = this.#deps;
     const peer: Peer = { address, originalDst: this.#originalDst, client };
+    const meter = this.#deps.meters.accepted(this.#originalDst);
     const closed = (connection: Http1ServerConnection | Http2ServerConnection) => {
       connections.delete(connection);
       onClosed();
     };
     const connection =
       this.#version === "1"
-        ? new Http1ServerConnection(socket, runtime, peer, this.#stack, (c) => closed(c as Http1ServerConnection))
-        : new Http2ServerConnection(socket, runtime, peer, this.#stack, {}, (c) => closed(c as Http2ServerConnection));
+        ? new Http1ServerConnection(socket, runtime, meter, peer, this.#stack, (c) =>
+            closed(c as Http1ServerConnection),
+          )
+        : new Http2ServerConnection(socket, runtime, meter, peer, this.#stack, {}, (c) =>
+            closed(c as Http2ServerConnection),
+          );
     connections.add(connection);
     connection.start(first);
   }
@@ -149,7 +154,7 @@ function newBackend(deps: OutboundDeps, backend: Backend, version: "1" | "2"): B
     case "balancer":
       return new Balancer(deps, backend, dispatch, version);
     case "forward": {
-      const endpoint = endpointService(deps, dispatch.endpoint, version, () => {
+      const endpoint = endpointService(deps, dispatch.endpoint, backend, version, () => {
         if (!endpoint.ready) endpoint.connect();
       });
       const stack = compose(

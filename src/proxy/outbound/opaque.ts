@@ -1,8 +1,10 @@
 import type { Socket } from "node:net";
 import { EndpointSet, firstAvailable, randomAvailable, type Slot } from "../balance/index.ts";
+import type { SocketAddress } from "../core/address.ts";
 import type { Millis } from "../core/clock.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import type { ProxyError } from "../core/errors.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import type { EndpointsHandle, OutboundHandle } from "../discovery/index.ts";
 import {
   type Backend,
@@ -12,6 +14,7 @@ import {
   findTlsRoute,
   type RouteBackend,
 } from "../policy/index.ts";
+import type { ConnectionFailure, RouteClose, RouteMeter } from "../stack/index.ts";
 import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
@@ -24,27 +27,40 @@ import { connectTarget, isLocal } from "./endpoint.ts";
 export class OutboundOpaque {
   readonly #deps: OutboundDeps;
   readonly #handle: OutboundHandle;
+  readonly #originalDst: SocketAddress;
   readonly #balancers = new Map<string, TcpBalancer>();
 
-  constructor(deps: OutboundDeps, handle: OutboundHandle) {
+  constructor(deps: OutboundDeps, handle: OutboundHandle, originalDst: SocketAddress) {
     this.#deps = deps;
     this.#handle = handle;
+    this.#originalDst = originalDst;
   }
 
   serve(socket: Socket, first: Buffer | undefined, sni: string | undefined, onClosed: () => void): void {
-    const connection = new OpaqueConnection(this.#deps, socket, first, onClosed);
-    const route = this.#route(sni);
-    if (route === undefined || route.filters.length > 0) return connection.refuse("no route, or forbidden by policy");
+    const connection = new OpaqueConnection(this.#deps, this.#originalDst, socket, first, onClosed);
+    const policy = this.#handle.current?.policy;
+    const route = policy && (sni === undefined ? policy.opaque : findTlsRoute(policy.tls, sni));
+    if (policy === undefined || route === undefined) return connection.refuse("no route", "route-not-found");
+    const { meters } = this.#deps;
+    connection.routed(
+      sni === undefined
+        ? meters.tcpRoute(policy.ref, route.ref, this.#originalDst)
+        : meters.tlsRoute(policy.ref, route.ref, sni),
+    );
+    const filter = route.filters[0];
+    if (filter !== undefined) return connection.stop(filter);
     const chosen = this.#choose(route);
-    if (chosen === undefined || chosen.filters.length > 0) return connection.refuse("no backend");
+    if (chosen === undefined) return connection.refuse("no backend", "load-shed");
+    const backendFilter = chosen.filters[0];
+    if (backendFilter !== undefined) return connection.stop(backendFilter);
     const { dispatch } = chosen.backend;
     switch (dispatch.kind) {
       case "forward":
-        return connection.connect(dispatch.endpoint, undefined);
+        return connection.connect(dispatch.endpoint, chosen.backend, undefined);
       case "balancer":
         return this.#balancer(chosen.backend, dispatch).take(connection);
       case "fail":
-        return connection.refuse(dispatch.message);
+        return connection.refuse(dispatch.message, "connect-failed", "invalid_backend");
       default:
         dispatch satisfies never;
     }
@@ -53,12 +69,6 @@ export class OutboundOpaque {
   close(): void {
     for (const balancer of this.#balancers.values()) balancer.close();
     this.#balancers.clear();
-  }
-
-  #route(sni: string | undefined): ConnectionRoute | undefined {
-    const policy = this.#handle.current?.policy;
-    if (policy === undefined) return undefined;
-    return sni === undefined ? policy.opaque : findTlsRoute(policy.tls, sni);
   }
 
   #choose(route: ConnectionRoute): RouteBackend<ConnectionFilter> | undefined {
@@ -73,7 +83,7 @@ export class OutboundOpaque {
   #balancer(backend: Backend, dispatch: Extract<Dispatch, { kind: "balancer" }>): TcpBalancer {
     let balancer = this.#balancers.get(backend.key);
     if (balancer === undefined) {
-      balancer = new TcpBalancer(this.#deps, dispatch);
+      balancer = new TcpBalancer(this.#deps, backend, dispatch);
       this.#balancers.set(backend.key, balancer);
     }
     return balancer;
@@ -83,6 +93,7 @@ export class OutboundOpaque {
 /** Picks an endpoint per connection, by connect latency and attempts under way. */
 class TcpBalancer implements Timed {
   readonly #deps: OutboundDeps;
+  readonly #backend: Backend;
   readonly #set: EndpointSet<undefined>;
   readonly #handle: EndpointsHandle;
   readonly #unsubscribe: () => void;
@@ -90,8 +101,9 @@ class TcpBalancer implements Timed {
   #waitingSince: Millis = 0;
   #failfast = false;
 
-  constructor(deps: OutboundDeps, dispatch: Extract<Dispatch, { kind: "balancer" }>) {
+  constructor(deps: OutboundDeps, backend: Backend, dispatch: Extract<Dispatch, { kind: "balancer" }>) {
     this.#deps = deps;
+    this.#backend = backend;
     this.#set = new EndpointSet<undefined>(
       { added: (slot) => this.#set.setConnected(slot, true), removed() {} },
       dispatch.load,
@@ -112,10 +124,10 @@ class TcpBalancer implements Timed {
     const slot = this.#set.pick(this.#deps.rng, now);
     if (slot !== undefined) {
       this.#set.dispatched(slot);
-      connection.connect(slot.endpoint, () => this.#measured(slot, now));
+      connection.connect(slot.endpoint, this.#backend, () => this.#measured(slot, now));
       return;
     }
-    if (this.#failfast) return connection.refuse("no endpoint");
+    if (this.#failfast) return connection.refuse("no endpoint", "load-shed");
     if (this.#queue.length === 0) this.#waitingSince = now;
     this.#queue.push(connection);
     this.#deps.runtime.wheel.arm(this);
@@ -138,7 +150,7 @@ class TcpBalancer implements Timed {
     this.#failfast = true;
     const queue = this.#queue;
     this.#queue = [];
-    for (const connection of queue) connection.refuse("no endpoint in time");
+    for (const connection of queue) connection.refuse("no endpoint in time", "failfast");
   }
 
   close(): void {
@@ -147,7 +159,7 @@ class TcpBalancer implements Timed {
     this.#deps.runtime.wheel.disarm(this);
     const queue = this.#queue;
     this.#queue = [];
-    for (const connection of queue) connection.refuse("destination dropped");
+    for (const connection of queue) connection.refuse("destination dropped", "load-shed");
   }
 
   #measured(slot: Slot<undefined>, dispatchedAt: Millis): void {
@@ -158,19 +170,33 @@ class TcpBalancer implements Timed {
 /** One connection of the application, from waiting for an endpoint to the end of both directions. */
 class OpaqueConnection implements Drainable {
   readonly #deps: OutboundDeps;
+  readonly #originalDst: SocketAddress;
+  readonly #meter: SocketMeter;
   readonly #socket: Socket;
   readonly #first: Buffer | undefined;
   readonly #onClosed: () => void;
+  #route: RouteMeter | undefined;
+  #routeClose: RouteClose = "";
   #giveUp: (() => void) | undefined;
   #endpoint: Socket | undefined;
   #done = false;
   readonly #onClose = () => {
     this.#giveUp?.();
+    this.#meter.closed("");
     this.#finish();
   };
 
-  constructor(deps: OutboundDeps, socket: Socket, first: Buffer | undefined, onClosed: () => void) {
+  constructor(
+    deps: OutboundDeps,
+    originalDst: SocketAddress,
+    socket: Socket,
+    first: Buffer | undefined,
+    onClosed: () => void,
+  ) {
     this.#deps = deps;
+    this.#originalDst = originalDst;
+    this.#meter = deps.meters.accepted(originalDst);
+    if (first !== undefined) this.#meter.read(first.length);
     this.#socket = socket;
     this.#first = first;
     this.#onClosed = onClosed;
@@ -182,11 +208,16 @@ class OpaqueConnection implements Drainable {
     return this.#done || this.#socket.destroyed;
   }
 
-  connect(endpoint: Endpoint, measured: (() => void) | undefined): void {
-    const { mesh, config, runtime } = this.#deps;
+  routed(route: RouteMeter): void {
+    this.#route = route;
+    route.opened();
+  }
+
+  connect(endpoint: Endpoint, backend: Backend, measured: (() => void) | undefined): void {
+    const { mesh, meters, config, runtime } = this.#deps;
     if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(this.#deps, endpoint)) {
       measured?.();
-      return this.refuse(`endpoint ${endpoint.key} should be meshed, but its identity is unusable`);
+      return this.refuse(`endpoint ${endpoint.key} should be meshed, but its identity is unusable`, "identity-missing");
     }
     this.#giveUp = connect(
       connectTarget(this.#deps, endpoint, undefined),
@@ -197,10 +228,16 @@ class OpaqueConnection implements Drainable {
           this.#endpoint = opened;
           this.#giveUp = undefined;
           this.#socket.off("close", this.#onClose);
-          relay(this.#socket, opened, this.#first, undefined, () => this.#finish());
+          relay(
+            { socket: this.#socket, unread: this.#first, meter: this.#meter },
+            { socket: opened, unread: undefined, meter: meters.dialled(endpoint, backend) },
+            () => this.#finish(),
+          );
         },
         failed: (error: ProxyError) => {
           measured?.();
+          meters.failed(this.#originalDst, error.reason);
+          this.#routeClose = "unexpected";
           runtime.log.info("endpoint unreachable", { why: error.message });
           abort(this.#socket);
         },
@@ -208,9 +245,17 @@ class OpaqueConnection implements Drainable {
     );
   }
 
-  refuse(why: string): void {
+  refuse(why: string, failure: ConnectionFailure, close: RouteClose = "unexpected"): void {
+    this.#deps.meters.failed(this.#originalDst, failure);
+    this.#routeClose = close;
     this.#deps.runtime.log.info("refused a connection", { why });
     abort(this.#socket);
+  }
+
+  /** A filter of the route, or of its backend, ends every connection. */
+  stop(filter: ConnectionFilter): void {
+    if (filter.kind === "forbidden") this.refuse("forbidden by policy", "unexpected", "forbidden");
+    else this.refuse("the policy is invalid", "unexpected", "invalid_policy");
   }
 
   /** Opaque streams run on until the drain's limit. */
@@ -225,6 +270,7 @@ class OpaqueConnection implements Drainable {
     if (this.#done) return;
     this.#done = true;
     this.#deps.connections.delete(this);
+    this.#route?.closed(this.#routeClose);
     this.#onClosed();
   }
 }

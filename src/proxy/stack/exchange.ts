@@ -4,6 +4,7 @@ import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import type { Backend, Client, OutboundChoice, Permit, ResourceRef } from "../policy/index.ts";
 import type { ResponseLayer } from "./service.ts";
 
@@ -13,9 +14,14 @@ export interface Peer {
   readonly originalDst: SocketAddress;
   /** What policies judge: address, TLS state, identity. */
   readonly client: Client;
+  /** Why there is no mesh TLS, where there is more to say than that the client sent none. */
+  readonly noTls?: NoTls | undefined;
   /** The recorder's: series that were resolved for this connection. */
   series?: unknown;
 }
+
+/** TLS was not looked for, because the port is opaque; or it was somebody else's and is passed through. */
+export type NoTls = { readonly kind: "skipped" } | { readonly kind: "foreign"; readonly sni: string };
 
 /** The side that a request came from: what a server driver does for one exchange. */
 export interface ServerSide {
@@ -46,10 +52,11 @@ export interface ClientSide {
   cancel(x: Exchange, code: number): void;
 }
 
-/** Raw bytes after an upgrade: the socket and what was already read from it. */
+/** One end of a connection that is copied, not parsed: the socket, what was already read from it, and who counts. */
 export interface Tunnel {
   readonly socket: import("node:net").Socket;
-  readonly unread: Buffer;
+  readonly unread: Buffer | undefined;
+  readonly meter: SocketMeter;
 }
 
 /** How an exchange ended. */

@@ -10,6 +10,7 @@ export type { Dispatcher } from "./dispatcher.ts";
 export * from "./exchange.ts";
 export { stopped } from "./filtered.ts";
 export { forward } from "./forward.ts";
+export * from "./meters.ts";
 export { markOrigProto, origProto, stripPeerErrors } from "./orig-proto.ts";
 export { type Recorder, record } from "./record.ts";
 export { isGrpc, type RescueOptions, rescue } from "./rescue.ts";

@@ -1,6 +1,8 @@
 import type { Socket } from "node:net";
 import type { Millis } from "../core/clock.ts";
 import type { Machine } from "../core/machine.ts";
+import type { SocketMeter } from "../core/metrics.ts";
+import { errnoOf } from "./errno.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Timed } from "./timer-wheel.ts";
 import { SocketWriter } from "./writer.ts";
@@ -24,17 +26,23 @@ export abstract class Connection implements Timed {
   protected closed = false;
   /** Handed to someone else (an upgrade): nothing here touches the socket any more. */
   protected released = false;
+  protected readonly meter: SocketMeter;
+  #errno = "";
   #readPaused = false;
   #lingerUntil: Millis | undefined;
   readonly #onData = (chunk: Buffer) => this.#receive(chunk);
   readonly #onEnd = () => this.#receive(EMPTY);
   readonly #onDrain = () => this.drained();
+  readonly #onError = (error: Error) => {
+    this.#errno = errnoOf(error);
+  };
   readonly #onClose = () => this.#close();
 
-  constructor(socket: Socket, runtime: Runtime) {
+  constructor(socket: Socket, runtime: Runtime, meter: SocketMeter) {
     this.socket = socket;
     this.runtime = runtime;
-    this.writer = new SocketWriter(socket);
+    this.meter = meter;
+    this.writer = new SocketWriter(socket, meter);
   }
 
   /** Begins reading; `first` is what was read from the socket before. */
@@ -44,7 +52,7 @@ export abstract class Connection implements Timed {
     socket.on("end", this.#onEnd);
     socket.on("drain", this.#onDrain);
     // A reset or a broken TLS record: `close` follows, and that is where streams learn of it.
-    socket.on("error", ignore);
+    socket.on("error", this.#onError);
     socket.on("close", this.#onClose);
     if (first !== undefined && first.length > 0) this.#receive(first);
     if (!this.#readPaused && !this.released) socket.resume();
@@ -121,6 +129,7 @@ export abstract class Connection implements Timed {
 
   #receive(chunk: Buffer): void {
     if (this.closed) return;
+    if (chunk.length > 0) this.meter.read(chunk.length);
     if (this.#lingerUntil !== undefined) {
       if (chunk.length === 0) this.destroy();
       return;
@@ -134,8 +143,8 @@ export abstract class Connection implements Timed {
     if (this.closed) return;
     this.closed = true;
     this.runtime.wheel.disarm(this);
-    if (!this.released) this.lost();
+    if (this.released) return;
+    this.meter.closed(this.#errno);
+    this.lost();
   }
 }
-
-function ignore(): void {}

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { type ProtocolError, ProxyError } from "../core/errors.ts";
 import { H, type HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import { type ClientSide, type Exchange, INTERNAL_ERROR } from "../stack/exchange.ts";
 import type { Http1ClientHandler } from "../wire/http1/handler.ts";
 import { Http1Client, stripHopByHop } from "../wire/http1/index.ts";
@@ -31,8 +32,8 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
   #replayable = false;
   #requestBlocked = false;
 
-  constructor(socket: Socket, runtime: Runtime, key: string, owner: Http1Owner) {
-    super(socket, runtime);
+  constructor(socket: Socket, runtime: Runtime, meter: SocketMeter, key: string, owner: Http1Owner) {
+    super(socket, runtime, meter);
     this.key = key;
     this.#owner = owner;
     this.machine = new Http1Client(this, this.writer);
@@ -172,7 +173,10 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
     const unread = this.machine.takeOver();
     const socket = this.release();
     this.#owner.gone(this);
-    if (!x.server.tunnel(x, { socket, unread })) socket.destroy();
+    if (!x.server.tunnel(x, { socket, unread, meter: this.meter })) {
+      socket.destroy();
+      this.meter.closed("");
+    }
     x.tunnelled();
   }
 }

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { type ProtocolError, ProxyError } from "../core/errors.ts";
 import { H, HeaderList } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import { CANCEL, Exchange, type Peer, type ServerSide, type Tunnel } from "../stack/exchange.ts";
 import type { Service } from "../stack/service.ts";
 import type { Http1ServerHandler } from "../wire/http1/handler.ts";
@@ -31,11 +32,12 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
   constructor(
     socket: Socket,
     runtime: Runtime,
+    meter: SocketMeter,
     peer: Peer,
     service: Service,
     onClosed: (connection: ServerConnection) => void,
   ) {
-    super(socket, runtime);
+    super(socket, runtime, meter);
     this.#peer = peer;
     this.#service = service;
     this.#onClosed = onClosed;
@@ -184,7 +186,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     this.#exchange = undefined;
     const socket = this.release();
     x.outcome = "complete";
-    relay(socket, other.socket, unread, other.unread, () => this.#onClosed(this));
+    relay({ socket, unread, meter: this.meter }, other, () => this.#onClosed(this));
     return true;
   }
 

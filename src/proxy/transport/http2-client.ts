@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { type ProtocolError, ProxyError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import { CANCEL, type ClientSide, type Exchange, INTERNAL_ERROR, NO_ERROR } from "../stack/exchange.ts";
 import type { Http2ClientHandler } from "../wire/http2/handler.ts";
 import { Http2Client, type Http2Options, type Http2Stream } from "../wire/http2/index.ts";
@@ -27,8 +28,8 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   #retired = false;
   #failed = false;
 
-  constructor(socket: Socket, runtime: Runtime, options: Partial<Http2Options>, owner: Http2Owner) {
-    super(socket, runtime);
+  constructor(socket: Socket, runtime: Runtime, meter: SocketMeter, options: Partial<Http2Options>, owner: Http2Owner) {
+    super(socket, runtime, meter);
     this.#owner = owner;
     this.machine = new Http2Client(this, this.writer, options);
     this.machine.start(runtime.clock.now());

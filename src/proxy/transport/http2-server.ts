@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { ProtocolError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import { Exchange, type Peer, type ServerSide, type Tunnel } from "../stack/exchange.ts";
 import type { Service } from "../stack/service.ts";
 import type { Http2ServerHandler } from "../wire/http2/handler.ts";
@@ -23,12 +24,13 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
   constructor(
     socket: Socket,
     runtime: Runtime,
+    meter: SocketMeter,
     peer: Peer,
     service: Service,
     options: Partial<Http2Options>,
     onClosed: (connection: ServerConnection) => void,
   ) {
-    super(socket, runtime);
+    super(socket, runtime, meter);
     this.#peer = peer;
     this.#service = service;
     this.#onClosed = onClosed;

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import type { Millis } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 import type { Dispatcher } from "../stack/dispatcher.ts";
 import type { Exchange } from "../stack/exchange.ts";
 import type { Http2Options } from "../wire/http2/index.ts";
@@ -16,6 +17,8 @@ export interface PoolOptions {
   readonly connectTimeoutMs: number;
   /** Our present certificate and anchors; asked at every connect, so that a renewal takes effect at once. */
   readonly context: () => SecureContext | undefined;
+  /** Asked once per connection. */
+  readonly meter: () => SocketMeter;
 }
 
 // Linkerd: LINKERD2_PROXY_{IN,OUT}BOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT 3 s.
@@ -65,7 +68,8 @@ export class Http1Pool implements Dispatcher, Http1Owner, Timed {
       socket.destroy();
       return;
     }
-    const connection = new Http1ClientConnection(socket, this.#runtime, x.request.authority ?? "", this);
+    const key = x.request.authority ?? "";
+    const connection = new Http1ClientConnection(socket, this.#runtime, this.#options.meter(), key, this);
     this.#all.add(connection);
     connection.dispatch(x);
   }
@@ -213,7 +217,13 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
     this.#connectedAt = this.#runtime.clock.now();
     this.#failfast = false;
     this.#lastError = undefined;
-    this.#connection = new Http2ClientConnection(socket, this.#runtime, this.#options.http2, this);
+    this.#connection = new Http2ClientConnection(
+      socket,
+      this.#runtime,
+      this.#options.meter(),
+      this.#options.http2,
+      this,
+    );
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const x of waiting) if (!x.ended) this.dispatch(x);

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { ByteSink } from "../core/machine.ts";
+import type { SocketMeter } from "../core/metrics.ts";
 
 // One buffer takes the frames of one socket and turn; 16 KiB is one TLS record.
 const CHUNK_BYTES = 16 * 1024;
@@ -31,6 +32,7 @@ function flushDirty(): void {
 export class SocketWriter implements ByteSink {
   buffer: Buffer = NOTHING;
   readonly #socket: Socket;
+  readonly #meter: SocketMeter;
   #start = 0;
   #end = 0;
   #queued: Buffer[] = [];
@@ -38,8 +40,9 @@ export class SocketWriter implements ByteSink {
   #dirty = false;
   #endAfterFlush = false;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, meter: SocketMeter) {
     this.#socket = socket;
+    this.#meter = meter;
   }
 
   reserve(bytes: number): number {
@@ -88,12 +91,14 @@ export class SocketWriter implements ByteSink {
     if (socket.destroyed || socket.writableEnded) return this.#drop();
     if (this.#queued.length > 0) {
       this.#seal();
+      this.#meter.wrote(this.#queuedBytes);
       socket.cork();
       for (const view of this.#queued) socket.write(view);
       socket.uncork();
       this.#queued = [];
       this.#queuedBytes = 0;
     } else if (this.#end > this.#start) {
+      this.#meter.wrote(this.#end - this.#start);
       socket.write(
         this.#start === 0 && this.#end === this.buffer.length
           ? this.buffer
