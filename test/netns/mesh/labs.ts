@@ -4,10 +4,13 @@ import { bringUp, SAMPLE } from "../../../src/lab/sample.ts";
 import type { Lab } from "../../../src/lab/up.ts";
 import type { MeshSite } from "./site.ts";
 
+// A VM's endpoint takes a moment from the agent's readiness until every proxy knows it.
+const PATIENCE = ["--fail", "--retry", "5", "--retry-all-errors", "--retry-delay", "1"];
+
 /** What the VM's application answers to the pod of the same lab. */
 async function ask(lab: Lab): Promise<unknown> {
   const url = `http://${SAMPLE.group}.${SAMPLE.namespace}.svc.cluster.local/`;
-  return JSON.parse((await lab.exec(SAMPLE.pod, "curl", ["-sS", "-m", "10", url])).stdout);
+  return JSON.parse((await lab.exec(SAMPLE.pod, "curl", ["-sS", "-m", "10", ...PATIENCE, url])).stdout);
 }
 
 const ANSWER = {
