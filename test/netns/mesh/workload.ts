@@ -17,7 +17,7 @@ import { lastReady, type MeshSite, SSH_PORT } from "./site.ts";
 const NOT_READY_MS = 15_000;
 // A second is what the binary has. From source every module's types are stripped on the way, on a machine shared with
 // other suites: this only notices a start that waits for something.
-const WARM_MS = 3 * 1000;
+const WARM_MS = 5_000;
 
 /** The first VM's object, as kubectl prints it. */
 async function workload(site: MeshSite): Promise<ExternalWorkload> {
