@@ -154,6 +154,17 @@ export class InboundConnectionRecorder implements InboundMeters {
     this.#judged("terminate", peer, server, {});
   }
 
+  limited(peer: Peer, server: ResourceRef, limit: ResourceRef | undefined, scope: "total" | "identity"): void {
+    const labels = {
+      ...targetLabels(peer.originalDst),
+      ...serverLabels(server, peer.originalDst.port),
+      ...(limit && refLabels("ratelimit", limit, false)),
+      ratelimit_scope: scope,
+      ...tlsAccept(peer),
+    };
+    this.#metrics.counter("inbound_http_local_ratelimit_total", labels).add(1);
+  }
+
   failed(originalDst: SocketAddress, failure: ConnectionFailure): void {
     const labels = { error: errorLabel(failure), ...targetLabels(originalDst) };
     this.#metrics.counter("inbound_tcp_errors_total", labels).add(1);

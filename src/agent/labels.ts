@@ -34,8 +34,12 @@ export function routeLabels(ref: ResourceRef, withNamespace: boolean): Labels {
     : { route_group: ref.group, route_kind: ref.kind, route_name: ref.name };
 }
 
-/** *authz*, or in full *parent* and *backend*. */
-export function refLabels(block: "parent" | "backend" | "authz", ref: ResourceRef, full: boolean): Labels {
+/** *authz* and the like, or in full *parent* and *backend*. */
+export function refLabels(
+  block: "parent" | "backend" | "authz" | "ratelimit",
+  ref: ResourceRef,
+  full: boolean,
+): Labels {
   if (!full) return { [`${block}_group`]: ref.group, [`${block}_kind`]: ref.kind, [`${block}_name`]: ref.name };
   return {
     [`${block}_group`]: ref.group,

@@ -136,17 +136,7 @@ export class ExchangeRecorder implements Recorder {
   #inbound(x: Exchange): void {
     const { permit, peer } = x;
     const { metrics } = this.#options;
-    if (permit === undefined) {
-      if (x.failure?.reason === "unauthorized")
-        metrics
-          .counter("inbound_http_authz_deny_total", { ...targetLabels(peer.originalDst), ...tlsAccept(peer) })
-          .add(1);
-      else if (x.failure?.reason === "route-not-found")
-        metrics
-          .counter("inbound_http_route_not_found_total", { ...targetLabels(peer.originalDst), ...tlsAccept(peer) })
-          .add(1);
-      return;
-    }
+    if (permit === undefined) return this.#refused(x);
     const entry = this.#inboundEntry(peer, permit.policy.ref, permit.route.ref, permit.authorization.ref);
     entry.allowed.add(1);
     this.#count(entry.series, x);
@@ -158,6 +148,17 @@ export class ExchangeRecorder implements Recorder {
           ...serverLabels(permit.policy.ref, peer.originalDst.port),
         })
         .add(1);
+  }
+
+  #refused({ peer, judge, route, failure }: Exchange): void {
+    const { metrics } = this.#options;
+    if (judge === undefined) return;
+    const target = { ...targetLabels(peer.originalDst), ...serverLabels(judge, peer.originalDst.port) };
+    if (failure?.reason === "unauthorized" && route !== undefined) {
+      const labels = { ...target, ...routeLabels(route, false), ...tlsAccept(peer) };
+      metrics.counter("inbound_http_authz_deny_total", labels).add(1);
+    } else if (failure?.reason === "route-not-found")
+      metrics.counter("inbound_http_route_not_found_total", { ...target, ...tlsAccept(peer) }).add(1);
   }
 
   #inboundEntry(peer: Peer, server: ResourceRef, route: ResourceRef, authorization: ResourceRef): InboundEntry {

@@ -230,6 +230,7 @@ class Authorized implements Service {
 
   call(x: Exchange): void {
     const decision = decideInbound(this.#port.handle.current, x.request, x.peer.client);
+    x.judge = decision.policy.ref;
     switch (decision.kind) {
       case "permit":
         return this.#permitted(x, decision);
@@ -253,10 +254,13 @@ class Authorized implements Service {
     const { protocol } = permit.policy;
     if ("rateLimits" in protocol && protocol.rateLimits !== undefined) {
       const over = this.#limiterFor(protocol.rateLimits).take(x.peer.client.id, this.#deps.runtime.clock.now());
-      if (over !== undefined)
+      if (over !== undefined) {
+        const scope = over.which === "total" ? "total" : "identity";
+        this.#deps.meters.limited(x.peer, permit.policy.ref, protocol.rateLimits.ref, scope);
         return x.fail(
           new ProxyError("rate-limited", this.#context(x, `${over.which} rate limit exceeded: ${over.limit}rps`)),
         );
+      }
     }
     this.#inner.call(x);
   }

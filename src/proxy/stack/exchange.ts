@@ -98,6 +98,8 @@ export class Exchange {
 
   /** Decisions, each written by the layer of that name. */
   permit: Permit | undefined;
+  /** Inbound: whose policy was asked, also where it refused. */
+  judge: ResourceRef | undefined;
   /** Which route matched, for labels: of the workload's policy or of the destination's. */
   route: ResourceRef | undefined;
   choice: OutboundChoice | undefined;

@@ -16,7 +16,7 @@ export interface DetectionMeter {
 /** Why a connection was given up; beside the reasons of requests, what happens before there can be any. */
 export type ConnectionFailure = Reason | "tls-detect-timeout" | "gateway-refused";
 
-/** Counts connections that reach the workload. Called per connection, never per request. */
+/** Counts connections that reach the workload. Called per connection, and for requests only when one is refused. */
 export interface InboundMeters {
   /** A connection is about to be served: it counts as open. */
   accepted(peer: Peer, server: ResourceRef): SocketMeter;
@@ -27,6 +27,8 @@ export interface InboundMeters {
   denied(peer: Peer, server: ResourceRef): void;
   /** It was allowed, and a change of policy ended it. */
   terminated(peer: Peer, server: ResourceRef): void;
+  /** A request over its rate limit; `limit` is the policy object that set it. */
+  limited(peer: Peer, server: ResourceRef, limit: ResourceRef | undefined, scope: "total" | "identity"): void;
   failed(originalDst: SocketAddress, failure: ConnectionFailure): void;
   detection(server: ResourceRef, port: number): DetectionMeter;
   /** A meshed peer's connection to our own port said where it belongs. */
@@ -70,6 +72,7 @@ export const NO_METERS: InboundMeters & OutboundMeters = {
   allowed() {},
   denied() {},
   terminated() {},
+  limited() {},
   failed() {},
   detection: () => NO_DETECTION,
   transportHeader() {},

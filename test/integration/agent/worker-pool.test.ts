@@ -10,7 +10,7 @@ import { Pools, type PoolUnderTest } from "../../support/pools.ts";
 import { until } from "../../support/until.ts";
 
 const PER_SECOND = 200;
-const COUNTERS = ["request_total", "response_total", "response_latency_ms"];
+const COUNTERS = ["request_total", "response_total", "response_latency_ms", "tcp_open_total", "tcp_read_bytes_total"];
 
 const folder = mkdtempSync(join(tmpdir(), "worker-pool-"));
 /** Bundled as in the product: a worker that reads a hundred source files takes its time to start. */
