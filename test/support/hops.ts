@@ -1,6 +1,7 @@
 import { InboundConnectionRecorder, OutboundConnectionRecorder } from "../../src/agent/connection-recorder.ts";
 import { MetricsStore } from "../../src/agent/metrics/index.ts";
 import { Authority } from "../../src/lab/pki.ts";
+import type { SocketAddress } from "../../src/proxy/core/address.ts";
 import type { Endpoint } from "../../src/proxy/core/endpoint.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import type { Logger } from "../../src/proxy/core/log.ts";
@@ -94,6 +95,13 @@ export class HopProxy {
       rng: Math.random,
     });
     return port;
+  }
+
+  /** Listens for connections that count as intercepted on their way to `originalDst`, as under TPROXY. */
+  async listenIntercepted(originalDst: SocketAddress): Promise<number> {
+    const listener = new Listener((accepted) => this.inbound?.accept({ ...accepted, originalDst }), QUIET);
+    this.#listeners.push(listener);
+    return (await listener.listen({ ip: "127.0.0.1", port: 0 })).port;
   }
 
   async listenOutbound(): Promise<number> {

@@ -65,7 +65,11 @@ export type Outcome = "complete" | "client-gone" | "endpoint-failed" | "refused"
 // RFC 9113 §7
 export const NO_ERROR = 0;
 export const INTERNAL_ERROR = 2;
+export const REFUSED_STREAM = 7;
 export const CANCEL = 8;
+
+// An endpoint that refuses every time is not asked for ever.
+const MAX_RESENDS = 3;
 
 /**
  * One request with its response. Everything that layers decide about it is written here, once; nothing else is
@@ -127,6 +131,9 @@ export class Exchange {
   #layers: ResponseLayer[] = [];
   #keptBody: Buffer[] | undefined;
   #keptTrailers: HeaderList | undefined;
+  /** The head was all that an endpoint was sent. */
+  #headOnly = false;
+  #resends = 0;
 
   constructor(server: ServerSide, peer: Peer, request: RequestHead, endStream: boolean, now: Millis) {
     this.server = server;
@@ -172,6 +179,7 @@ export class Exchange {
    */
   attach(client: ClientSide, headOnly: boolean): void {
     this.client = client;
+    this.#headOnly = headOnly;
     if (headOnly) return;
     const kept = this.#keptBody;
     this.#keptBody = undefined;
@@ -294,6 +302,17 @@ export class Exchange {
     this.responseEnded = true;
     this.requestEnded = true;
     this.#end();
+  }
+
+  /**
+   * Takes the exchange back from an endpoint that refused to begin with it. True, a few times, if nothing but the head
+   * was sent: then it can be sent again as it is.
+   */
+  mayResend(): boolean {
+    if (!this.#headOnly || this.responseStarted || this.ended || this.#resends >= MAX_RESENDS) return false;
+    this.#resends++;
+    this.detach();
+    return true;
   }
 
   /** Detaches a failed endpoint so that a layer can dispatch the request again. Only before any body was passed on. */

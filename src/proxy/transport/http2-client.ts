@@ -3,7 +3,7 @@ import { type ProtocolError, ProxyError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
 import type { SocketMeter } from "../core/metrics.ts";
-import { CANCEL, type ClientSide, type Exchange, INTERNAL_ERROR, NO_ERROR } from "../stack/exchange.ts";
+import { CANCEL, type ClientSide, type Exchange, NO_ERROR, REFUSED_STREAM } from "../stack/exchange.ts";
 import type { Http2ClientHandler } from "../wire/http2/handler.ts";
 import { Http2Client, type Http2Options, type Http2Stream } from "../wire/http2/index.ts";
 import { Connection } from "./connection.ts";
@@ -16,6 +16,8 @@ const NOTHING = Buffer.alloc(0);
 export interface Http2Owner {
   /** No new streams: going away or gone. Called once. */
   retired(connection: Http2ClientConnection): void;
+  /** The endpoint did not take the exchange up, and surely did nothing for it: it may go out once more. */
+  again(x: Exchange): void;
 }
 
 /** Runs one HTTP/2 client machine on one socket: many exchanges at a time. */
@@ -25,6 +27,8 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   /** Exchanges for which the peer's stream limit leaves no room yet, in order. */
   #waiting: Exchange[] = [];
   #blocked: Exchange[] = [];
+  /** A response came over it. */
+  answered = false;
   #retired = false;
   #failed = false;
 
@@ -64,6 +68,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
 
   onResponse(stream: Http2Stream, head: ResponseHead, endStream: boolean): void {
     const x = stream.context as Exchange;
+    this.answered = true;
     x.respond(head, endStream, this.runtime.clock.now());
     if (endStream) this.#streamDone();
   }
@@ -84,6 +89,12 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     const x = stream.context as Exchange | undefined;
     if (x !== undefined && !x.ended) {
       x.client = undefined;
+      // RFC 9113 §8.7: refused, or above the GOAWAY's last stream, means that nothing was done. An endpoint that ages its
+      // connections out does so in the middle of traffic.
+      if (code === REFUSED_STREAM && x.mayResend()) {
+        this.#owner.again(x);
+        return this.#streamDone();
+      }
       // RFC 9113 §8.1: NO_ERROR after a complete response only says that the rest of the request is not wanted.
       const message = remote ? `endpoint reset the stream (${code})` : "endpoint broke HTTP/2";
       x.fail(new ProxyError("endpoint-reset", message, { resetCode: code }), code);
@@ -192,7 +203,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     this.#owner.retired(this);
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const x of waiting) x.fail(endpointLost(), INTERNAL_ERROR);
+    for (const x of waiting) if (!x.ended) this.#owner.again(x);
   }
 
   #closeIfDone(): void {

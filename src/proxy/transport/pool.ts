@@ -149,7 +149,7 @@ const SHORT_LIVED_MS = 1_000;
 // Linkerd: LINKERD2_PROXY_*_HTTP_QUEUE_CAPACITY.
 const MAX_WAITING = 10_000;
 
-/** The one HTTP/2 connection to an endpoint: opened when told to, reopened with backoff for as long as it is wanted. */
+/** The one HTTP/2 connection to an endpoint: opened when told to or for a request, not before the backoff has passed. */
 export class Http2Pool implements Dispatcher, Http2Owner, Timed {
   readonly #runtime: Runtime;
   readonly #target: ConnectTarget;
@@ -166,7 +166,7 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
   #closed = false;
   #lastError: ProxyError | undefined;
 
-  /** @param onReadiness - The connection came up or went away. */
+  /** @param onReadiness - The connection came up or went away, or it may be tried again. */
   constructor(runtime: Runtime, target: ConnectTarget, options: Http2PoolOptions, onReadiness: () => void) {
     this.#runtime = runtime;
     this.#target = target;
@@ -185,7 +185,8 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
 
   dispatch(x: Exchange): void {
     if (this.#connection !== undefined) return this.#connection.dispatch(x);
-    if (this.#failfast || this.#waiting.length >= MAX_WAITING) return x.fail(new ProxyError("load-shed"));
+    if (this.#closed || this.#failfast || this.#waiting.length >= MAX_WAITING)
+      return x.fail(new ProxyError("load-shed"));
     if (this.#waiting.length === 0) this.#waitingSince = this.#runtime.clock.now();
     this.#waiting.push(x);
     this.connect();
@@ -237,11 +238,17 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
     this.#onReadiness();
   }
 
+  again(x: Exchange): void {
+    this.dispatch(x);
+  }
+
   retired(connection: Http2ClientConnection): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
-    // A peer that takes connections only to drop them is not dialled in a loop.
-    if (!this.#closed && this.#runtime.clock.now() - this.#connectedAt < SHORT_LIVED_MS) this.#backOff();
+    // A peer that takes connections only to drop them is not dialled in a loop; one that answered has a reason to age
+    // its connections.
+    if (!this.#closed && !connection.answered && this.#runtime.clock.now() - this.#connectedAt < SHORT_LIVED_MS)
+      this.#backOff();
     else this.#failures = 0;
     this.#onReadiness();
     if (this.#waiting.length > 0) this.connect();
@@ -269,7 +276,9 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
   expire(now: Millis): void {
     if (this.#retryAt !== undefined && this.#retryAt <= now) {
       this.#retryAt = undefined;
-      this.connect();
+      if (this.#waiting.length > 0) this.connect();
+      // Whoever wants a connection without a request says so now; an application that left is not dialled for ever.
+      else this.#onReadiness();
     }
     if (this.#waiting.length > 0 && this.#waitingSince + this.#options.failfastMs <= now) {
       this.#failfast = true;
