@@ -2,6 +2,7 @@ import { InboundConnectionRecorder, OutboundConnectionRecorder } from "../../src
 import { MetricsStore } from "../../src/agent/metrics/index.ts";
 import { Authority } from "../../src/lab/pki.ts";
 import type { SocketAddress } from "../../src/proxy/core/address.ts";
+import type { Clock } from "../../src/proxy/core/clock.ts";
 import type { Endpoint } from "../../src/proxy/core/endpoint.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import type { Logger } from "../../src/proxy/core/log.ts";
@@ -39,9 +40,27 @@ export async function identityFrom(authority: Authority, dns: string, uri?: stri
   };
 }
 
+/** Runs with the real one, and can be moved ahead: ten seconds of a limit need not be waited for. */
+export class SkippingClock implements Clock {
+  #skippedMs = 0;
+
+  now(): number {
+    return performance.now() + this.#skippedMs;
+  }
+
+  wallMs(): number {
+    return Date.now() + this.#skippedMs;
+  }
+
+  skip(ms: number): void {
+    this.#skippedMs += ms;
+  }
+}
+
 /** One proxy, both sides as wanted, with discovery answered by the test. */
 export class HopProxy {
-  readonly runtime: Runtime = createRuntime(QUIET);
+  readonly clock = new SkippingClock();
+  readonly runtime: Runtime = createRuntime(QUIET, this.clock);
   readonly mesh = new MeshTls(QUIET);
   readonly connections = new Connections();
   readonly metrics = new MetricsStore(() => performance.now());
@@ -198,6 +217,12 @@ export class Hops {
     );
     const port = await client.listenOutbound();
     return new Hops(authority, client, server, port, directPort);
+  }
+
+  /** Time passes for both. */
+  skip(ms: number): void {
+    this.client.clock.skip(ms);
+    this.server.clock.skip(ms);
   }
 
   close(): void {
