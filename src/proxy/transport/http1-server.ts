@@ -15,6 +15,9 @@ import type { ServerConnection } from "./server-connection.ts";
 
 // A request body that nobody wants is read to its end up to here, so that the answer is not reset away (B01).
 const MAX_DRAINED_BYTES = 64 * 1024;
+// While draining, an idle client may send one more request, whose answer tells it to go elsewhere. nginx and HAProxy close
+// idle connections at once, and lose those requests that are on their way.
+const DRAIN_PATIENCE_MS = 5_000;
 
 /** Runs one HTTP/1 server machine on one socket: requests come in, one at a time, and go to the service. */
 export class Http1ServerConnection extends Connection implements Http1ServerHandler, ServerSide, ServerConnection {
@@ -51,8 +54,8 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
   }
 
   drain(): void {
-    if (this.#exchange === undefined) this.finish();
-    else this.machine.closeAfterResponse();
+    this.machine.wrapUp(this.runtime.clock.now(), DRAIN_PATIENCE_MS);
+    this.runtime.wheel.arm(this);
   }
 
   // --- what the machine reports ------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ export class Http1Server implements Machine {
   #writing: Writing = "nothing";
   #isReceiving = false;
   #halfClosed = false;
+  /** Set by {@link wrapUp}. */
+  #patienceMs: Millis | undefined;
   /** Something was asked for that cannot be said. */
   #isBroken = false;
   #deadline: Millis | undefined = undefined;
@@ -131,9 +133,10 @@ export class Http1Server implements Machine {
       this.#reading = "head";
       this.#writing = "nothing";
     } else if (this.#reading !== "head") return;
+    if (this.#patienceMs !== undefined) this.keepAlive = false;
     if (!this.#head.isPartial) {
-      const { idleTimeoutMs } = this.#limits;
-      this.#deadline = idleTimeoutMs === undefined ? undefined : now + idleTimeoutMs;
+      const idleMs = this.#patienceMs ?? this.#limits.idleTimeoutMs;
+      this.#deadline = idleMs === undefined ? undefined : now + idleMs;
     }
     if (this.#isReceiving) return;
     this.wantsPause = false;
@@ -144,6 +147,16 @@ export class Http1Server implements Machine {
   /** Announces the connection's end on the next response head, or just ends it if that is on its way. */
   closeAfterResponse(): void {
     this.keepAlive = false;
+  }
+
+  /**
+   * Ends the connection without losing a request: whichever response head comes next announces the end, so that the
+   * client does not send into a connection that is closing. A client that is silent gets `patienceMs` for that request.
+   */
+  wrapUp(now: Millis, patienceMs: Millis): void {
+    if (this.#writing === "nothing") this.keepAlive = false;
+    this.#patienceMs = patienceMs;
+    if (this.#reading === "head" && !this.#head.isPartial) this.#deadline = now + patienceMs;
   }
 
   /** An interim response other than 101. Left out for HTTP/1.0, which does not know them (RFC 9110 §15.2). */

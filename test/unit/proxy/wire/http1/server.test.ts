@@ -447,3 +447,48 @@ describe("time", () => {
     expect(server.machine.timeoutAt()).toBeUndefined();
   });
 });
+
+describe("wrapping up", () => {
+  test("an idle client's next request is answered, and the answer announces the end", () => {
+    const server = new ServerRecorder();
+    server.machine.advance(0);
+    server.machine.wrapUp(100, 5_000);
+    expect(server.machine.timeoutAt()).toBe(5_100);
+    server.receive(GET);
+    server.machine.sendHead(responseHead(204), true);
+    expect(server.written()).toBe("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+    expect(server.machine.keepAlive).toBe(false);
+  });
+
+  test("an idle client that stays silent hears the end after the patience", () => {
+    const server = new ServerRecorder();
+    server.machine.advance(0);
+    server.machine.wrapUp(100, 5_000);
+    server.machine.expire(5_099);
+    expect(server.take()).toEqual([]);
+    server.machine.expire(5_100);
+    expect(server.take()).toEqual(["end"]);
+  });
+
+  test("a response that is not yet on its way announces the end", () => {
+    const server = started(GET);
+    server.machine.wrapUp(0, 5_000);
+    server.machine.sendHead(responseHead(204), true);
+    expect(server.written()).toContain("connection: close");
+  });
+
+  test("after a response that was on its way without saying so, one more request is answered", () => {
+    const server = started(GET);
+    server.machine.sendHead(responseHead(200, headers(["Content-Length", "2"])), false);
+    expect(server.written()).not.toContain("connection: close");
+    server.machine.wrapUp(0, 5_000);
+    server.machine.sendData(Buffer.from("hi"));
+    server.machine.sendEnd(undefined);
+    expect(server.machine.keepAlive).toBe(true);
+    server.machine.advance(50);
+    expect(server.machine.timeoutAt()).toBe(5_050);
+    server.receive(GET);
+    server.machine.sendHead(responseHead(204), true);
+    expect(server.written()).toContain("connection: close");
+  });
+});
