@@ -1,15 +1,7 @@
-import { Command } from "commander";
-import { commands } from "./commands/index.ts";
 import { fail } from "./exit.ts";
-import { VERSION } from "./version.ts";
+import { createProgram } from "./program.ts";
 
-const program = new Command("mesh-agent")
-  .description("Brings a Linux host into a Linkerd service mesh")
-  .version(VERSION)
-  .showHelpAfterError("(run with --help for the options)")
-  .configureHelp({ sortSubcommands: true });
-
-for (const command of commands) command.register(program);
+const program = createProgram();
 
 program.exitOverride((error) => {
   // commander's own errors are misuse: 2, as for every tool of the house; help and version are successes.

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import * as cluster from "./cluster.ts";
+import * as completion from "./completion.ts";
 import * as config from "./config.ts";
 import * as demo from "./demo.ts";
 import * as down from "./down.ts";
@@ -7,6 +8,7 @@ import * as enroller from "./enroller.ts";
 import * as intercept from "./intercept.ts";
 import * as invite from "./invite.ts";
 import * as lab from "./lab.ts";
+import * as reload from "./reload.ts";
 import * as run from "./run.ts";
 import * as status from "./status.ts";
 import * as tap from "./tap.ts";
@@ -20,6 +22,7 @@ export interface CommandModule {
 /** Every subcommand, one file each. Heavy imports stay inside the actions, so that `--help` is quick. */
 export const commands: readonly CommandModule[] = [
   cluster,
+  completion,
   config,
   demo,
   down,
@@ -27,6 +30,7 @@ export const commands: readonly CommandModule[] = [
   intercept,
   invite,
   lab,
+  reload,
   run,
   status,
   tap,
