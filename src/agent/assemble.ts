@@ -33,9 +33,11 @@ import { type ListenerFds, ownListeners, systemdListeners } from "./listeners.ts
 import { type AgentLogger, createLogger } from "./log.ts";
 import { membership } from "./membership.ts";
 import { MetricsStore, ProcessMetrics } from "./metrics/index.ts";
+import { dup } from "./posix.ts";
 import type { AgentStatus, LifecycleState } from "./status.ts";
 import { openStore, type Store } from "./store.ts";
 import { serviceManager } from "./systemd.ts";
+import { type Predecessor, readPredecessor, type Successor, startSuccessor } from "./upgrade.ts";
 import { VERSION } from "./version.ts";
 import { WorkerPool, workerCount } from "./worker-pool.ts";
 
@@ -44,6 +46,11 @@ const LEAVE_MS = 3_000;
 // An operator who takes the host out of the mesh waits longer for it to be done properly.
 const LEAVE_FOR_GOOD_MS = 15_000;
 const AFTERWORD_MS = 2_000;
+// Where nobody is connected, nobody has to let go of us: long enough for the goodbye to leave the host.
+const GOODBYE_MS = 200;
+// Who takes over attaches as ready as its predecessor was: its first probes may take this long.
+const FIRST_PROBES_MS = 5_000;
+const POLL_MS = 50;
 const POLICY_PORT = 8090;
 const DESTINATION_PORT = 8086;
 
@@ -77,6 +84,12 @@ class Agent {
   #lease: LeaseKeeper | undefined;
   #servers: Server[] = [];
   #stopping: Promise<void> | undefined;
+  #listeners: ListenerFds = new Map();
+  /** Set while this process starts in the place of another one that still serves. */
+  #predecessor: Predecessor | undefined;
+  #upgrading: Promise<Successor> | undefined;
+  #successor: Successor | undefined;
+  #signals = 0;
 
   constructor(config: Config, log: AgentLogger, startedAt: number) {
     this.#config = config;
@@ -91,6 +104,9 @@ class Agent {
   guard(): void {
     process.on("SIGTERM", () => this.#signalled());
     process.on("SIGINT", () => this.#signalled());
+    process.on("SIGHUP", () => {
+      this.#reload().catch((error: Error) => this.#log.error("not reloaded", { why: error.message }));
+    });
     const bug = (error: unknown) => {
       this.#log.error("uncaught error: draining and ending", {
         why: error instanceof Error ? (error.stack ?? error.message) : String(error),
@@ -106,8 +122,9 @@ class Agent {
 
   async start(): Promise<void> {
     const config = this.#config;
+    this.#predecessor = readPredecessor(process.env);
     const listeners =
-      systemdListeners(process.env, process.pid) ??
+      systemdListeners(process.env, process.pid, this.#predecessor !== undefined) ??
       (config["proxy.listeners"] === "self" ? ownListeners(config) : undefined);
     if (listeners === undefined)
       throw new CommandError(
@@ -115,7 +132,9 @@ class Agent {
         "no listening sockets were passed in",
         "start the systemd unit, or set proxy.listeners: self",
       );
-    await this.#serveAdmin(listeners);
+    this.#listeners = listeners;
+    // A predecessor still answers; two different answers on one port would help nobody.
+    if (this.#predecessor === undefined) await this.#serveAdmin(listeners);
     await this.#identify();
     const identity = this.#identity as IdentitySource;
     this.#writeInterception();
@@ -206,7 +225,11 @@ class Agent {
           this.#manager.status(this.#summary());
         },
         shutdownIdentity: (message) => this.#revoked(message),
-        superseded: () => void this.#stop(config["drain.timeout"], false),
+        superseded: () => {
+          // By our own successor: it takes over in its own time.
+          if (this.#upgrading === undefined && this.#successor === undefined)
+            void this.#stop(config["drain.timeout"], false);
+        },
         refused: (error) => {
           if (error.code === "revoked") this.#revoked(error.message);
         },
@@ -215,8 +238,8 @@ class Agent {
     });
     this.#probes = new Probes({ scheduler: realScheduler, changed: () => this.#readinessChanged() });
     this.#probes.configure(configuration.probes);
-    this.#attach.start();
     this.#readinessChanged();
+    if (this.#predecessor === undefined) this.#attach.start();
   }
 
   #configured(next: MeshConfiguration): void {
@@ -355,13 +378,15 @@ class Agent {
       endpoints: (path) => [...(this.#hub?.endpoints(path)?.values() ?? [])],
       tap: (listener) => this.#tap(listener),
       leave: () => this.#leave(),
+      reload: () => this.#reload(),
     });
     this.#servers = [admin, control];
     const adminFd = listeners.get("admin")?.[0];
     const controlFd = listeners.get("control")?.[0];
     const { ip, port } = config["admin.address"];
-    await listen(admin, adminFd === undefined ? { host: ip, port } : { fd: adminFd }, "admin.address");
-    if (controlFd !== undefined) return listen(control, { fd: controlFd }, "control.socket");
+    // Duplicates: the server closes its own when it stops, and a successor inherits the others.
+    await listen(admin, adminFd === undefined ? { host: ip, port } : { fd: dup(adminFd) }, "admin.address");
+    if (controlFd !== undefined) return listen(control, { fd: dup(controlFd) }, "control.socket");
     const path = config["control.socket"];
     // A socket that a killed agent left behind. Its directory is ours alone.
     rmSync(path, { force: true });
@@ -399,10 +424,64 @@ class Agent {
     if (workers === undefined || this.#stopping !== undefined) return;
     if (workers.ready === workers.count && this.#state !== "ready") {
       this.#setState("ready");
-      this.#manager.ready(this.#summary());
       this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
+      if (this.#predecessor === undefined) void this.#manager.ready(this.#summary());
+      else void this.#takeOver(this.#predecessor);
     }
     this.#attach?.setReadiness(this.#hostReadiness(workers));
+  }
+
+  /** Everything works: the command line and systemd turn to this process, then the predecessor drains. */
+  async #takeOver(predecessor: Predecessor): Promise<void> {
+    await this.#serveAdmin(this.#listeners);
+    await this.#manager.ready(this.#summary());
+    predecessor.ready();
+    this.#log.info("took over", { from: predecessor.pid });
+    const until = Date.now() + FIRST_PROBES_MS;
+    while (this.#probes?.verdict().passes === false && Date.now() < until) await pause(POLL_MS);
+    this.#predecessor = undefined;
+    this.#readinessChanged();
+    if (this.#stopping === undefined) this.#attach?.start();
+  }
+
+  /** Starts the program that lies on the disk now; once it serves, this process only finishes what it has begun. */
+  #reload(): Promise<Successor> {
+    if (this.#stopping !== undefined || this.#state !== "ready")
+      return Promise.reject(
+        new CommandError(EXIT.tryAgain, `the agent is ${this.#state}`, "mesh-agent status shows when it is ready"),
+      );
+    if (!this.#listeners.has("control"))
+      return Promise.reject(
+        new CommandError(EXIT.configuration, "systemd did not open the sockets", "restart the agent instead"),
+      );
+    this.#upgrading ??= this.#upgrade().finally(() => {
+      this.#upgrading = undefined;
+    });
+    return this.#upgrading;
+  }
+
+  async #upgrade(): Promise<Successor> {
+    this.#log.info("starting the program on the disk on the same sockets");
+    const successor = await startSuccessor(this.#listeners, () => this.#workers?.hasten());
+    this.#successor = successor;
+    this.#manager.silence();
+    this.#log.info("handed over: draining", { to: successor.pid });
+    this.#setState("draining");
+    this.#lease?.stop();
+    this.#probes?.stop();
+    this.#enrolled?.stop();
+    // Whoever asked hears the answer first.
+    setImmediate(() => {
+      for (const server of this.#servers) server.close();
+    });
+    this.#stopping = (async () => {
+      await this.#workers?.drain(this.#config["drain.timeout"]);
+      this.#attach?.stop();
+      this.#log.info("drained");
+      await this.#close();
+      process.exit(EXIT.ok);
+    })();
+    return successor;
   }
 
   /** The rules are gone, or were never there: writing the plan again is how root hears of it. */
@@ -472,9 +551,12 @@ class Agent {
   }
 
   #signalled(): void {
+    this.#signals++;
+    if (this.#stopping === undefined) return void this.#stop(this.#config["drain.timeout"], true);
+    // systemd signals the whole unit: that our successor is to stop is no reason to cut what we still carry.
+    if (this.#successor?.alive === true && this.#signals === 1) return;
     // A second signal says that waiting is over.
-    if (this.#stopping !== undefined) return this.#workers?.hasten();
-    void this.#stop(this.#config["drain.timeout"], true);
+    this.#workers?.hasten();
   }
 
   /** @param announce - Tell the cluster first, so that nobody new is sent here. */
@@ -508,7 +590,11 @@ class Agent {
     this.#manager.stopping(this.#summary());
     this.#log.info("stopping");
     this.#probes?.stop();
-    if (leaveMs > 0 && this.#attach?.state.kind === "attached") await within(leaveMs, this.#attach.leave(false));
+    if (leaveMs > 0 && this.#attach?.state.kind === "attached") {
+      const left = this.#attach.leave(false);
+      const idle = (await this.#workers?.connections()) === 0;
+      await within(idle ? Math.min(leaveMs, GOODBYE_MS) : leaveMs, left);
+    }
     await this.#workers?.drain(drainMs);
   }
 
@@ -523,6 +609,10 @@ class Agent {
     await this.#workers?.terminate();
     this.#setState("stopped");
   }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Waits for something, but not for ever. */

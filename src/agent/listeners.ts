@@ -8,13 +8,22 @@ export type ListenerRole = "inbound" | "outbound" | "admin" | "control" | "dns";
 
 export type ListenerFds = ReadonlyMap<ListenerRole, readonly number[]>;
 
-const FIRST_FD = 3;
+/** The first inherited descriptor (sd_listen_fds(3)). */
+export const FIRST_FD = 3;
 const ROLES: readonly ListenerRole[] = ["inbound", "outbound", "admin", "control", "dns"];
 
-/** Reads what systemd passed in (sd_listen_fds(3)); undefined if this process was not started with sockets. */
-export function systemdListeners(environment: NodeJS.ProcessEnv, pid: number): ListenerFds | undefined {
+/**
+ * Reads what systemd passed in (sd_listen_fds(3)); undefined if this process was not started with sockets.
+ * @param inherited - A running agent passed them on, which could not know our process id.
+ */
+export function systemdListeners(
+  environment: NodeJS.ProcessEnv,
+  pid: number,
+  inherited = false,
+): ListenerFds | undefined {
   const count = Number(environment["LISTEN_FDS"]);
-  if (Number(environment["LISTEN_PID"]) !== pid || !Number.isInteger(count) || count < 1) return undefined;
+  if (!(inherited || Number(environment["LISTEN_PID"]) === pid) || !Number.isInteger(count) || count < 1)
+    return undefined;
   const names = (environment["LISTEN_FDNAMES"] ?? "").split(":");
   const found = new Map<ListenerRole, number[]>();
   for (let i = 0; i < count; i++) {

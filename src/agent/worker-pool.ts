@@ -51,6 +51,8 @@ interface Member {
 const RESTART_MIN_MS = 50;
 const RESTART_MAX_MS = 5_000;
 const SETTLED_MS = 10_000;
+// How long workers may take to say how many connections they have.
+const COUNT_WITHIN_MS = 500;
 
 /** One worker per core that is allowed: `proxy.workers`, or the cores but one, at least one, at most eight. */
 export function workerCount(configured: number): number {
@@ -68,6 +70,7 @@ export class WorkerPool {
   #stopping = false;
   #tapping = false;
   #onDrained: (() => void) | undefined;
+  #count: { total: number; left: number; readonly done: (total: number | undefined) => void } | undefined;
   #restarts = 0;
 
   constructor(options: WorkerPoolOptions) {
@@ -109,9 +112,37 @@ export class WorkerPool {
     this.#order({ type: "drain" });
     this.#checkDrained();
     const limit = setTimeout(() => this.#onDrained?.(), timeoutMs);
-    return drained.finally(() => {
-      clearTimeout(limit);
-      this.#order({ type: "destroy" });
+    return drained
+      .then(() => {
+        clearTimeout(limit);
+        return this.connections();
+      })
+      .then((open) => {
+        if (open !== 0)
+          this.#options.log.warn("closed what was still open at the end of the drain", {
+            connections: open ?? "unknown",
+          });
+        this.#order({ type: "destroy" });
+      });
+  }
+
+  /** How many connections are open; undefined if a worker is too busy to say. */
+  connections(): Promise<number | undefined> {
+    const members = [...this.#members.values()].filter((member) => member.ready).length;
+    this.#count?.done(undefined);
+    if (members === 0) return Promise.resolve(0);
+    return new Promise((resolve) => {
+      const limit = setTimeout(() => this.#count?.done(undefined), COUNT_WITHIN_MS);
+      this.#count = {
+        total: 0,
+        left: members,
+        done: (total) => {
+          clearTimeout(limit);
+          this.#count = undefined;
+          resolve(total);
+        },
+      };
+      this.#order({ type: "count" });
     });
   }
 
@@ -179,6 +210,11 @@ export class WorkerPool {
       case "worker.drained":
         member.drained = true;
         return this.#checkDrained();
+      case "worker.count":
+        if (this.#count === undefined) return;
+        this.#count.total += message.connections;
+        if (--this.#count.left === 0) this.#count.done(this.#count.total);
+        return;
       case "worker.log":
         return this.#options.log[message.level](message.message, { worker: member.index, ...message.fields });
       case "worker.tap":

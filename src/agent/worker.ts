@@ -130,6 +130,8 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       case "drain":
         for (const listener of listeners) listener.stop();
         return connections.drain(() => post({ type: "worker.drained" }));
+      case "count":
+        return post({ type: "worker.count", connections: connections.size });
       case "destroy":
         connections.destroyAll();
         for (const listener of listeners) listener.destroyAll();

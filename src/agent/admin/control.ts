@@ -12,6 +12,8 @@ export interface ControlSource {
   tap(listener: (event: TapEvent) => void): () => void;
   /** Leaves the mesh: not ready, drained, then stopped. */
   leave(): Promise<void>;
+  /** Puts the program on the disk into this one's place; resolves when it serves. */
+  reload(): Promise<{ readonly pid: number }>;
 }
 
 // A reader that falls behind loses events rather than costing memory.
@@ -45,6 +47,10 @@ async function answer(source: ControlSource, request: IncomingMessage, response:
     case "POST /leave":
       await source.leave();
       return json(response, 200, { left: true });
+    case "POST /reload": {
+      const { pid } = await source.reload();
+      return json(response, 200, { pid });
+    }
     default:
       return json(response, 404, { error: "no such question" });
   }

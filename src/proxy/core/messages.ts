@@ -115,6 +115,8 @@ export type WorkerOrder =
   | { readonly type: "identity"; readonly identity: WorkloadIdentity }
   /** Take no more connections, finish those that are open. */
   | { readonly type: "drain" }
+  /** Say how many connections are open. */
+  | { readonly type: "count" }
   /** Close what is still open. */
   | { readonly type: "destroy" }
   | { readonly type: "tap"; readonly on: boolean };
@@ -126,6 +128,7 @@ export type WorkerReport =
   /** Accepting; only after the first identity. */
   | { readonly type: "worker.ready" }
   | { readonly type: "worker.drained" }
+  | { readonly type: "worker.count"; readonly connections: number }
   | {
       readonly type: "worker.log";
       readonly level: "error" | "warn" | "info" | "debug";
