@@ -6,6 +6,7 @@ import {
   AttachClient,
   type HostReadiness,
   Probes,
+  NameResolver,
   type RegistrationState,
   readMachineId,
 } from "../bootstrap/host/index.ts";
@@ -32,7 +33,8 @@ import { LeaseKeeper } from "./lease-keeper.ts";
 import { type ListenerFds, ownListeners, systemdListeners } from "./listeners.ts";
 import { type AgentLogger, createLogger } from "./log.ts";
 import { membership } from "./membership.ts";
-import { MetricsStore, ProcessMetrics } from "./metrics/index.ts";
+import { descriptorLimit, MetricsStore, ProcessMetrics } from "./metrics/index.ts";
+import { NameService } from "./name-service.ts";
 import { dup } from "./posix.ts";
 import type { AgentStatus, LifecycleState } from "./status.ts";
 import { openStore, type Store } from "./store.ts";
@@ -91,6 +93,7 @@ class Agent {
   #successor: Successor | undefined;
   #signals = 0;
 
+  #names: NameService | undefined;
   constructor(config: Config, log: AgentLogger, startedAt: number) {
     this.#config = config;
     this.#log = log;
@@ -162,7 +165,9 @@ class Agent {
     this.#gauges();
     this.#lease = new LeaseKeeper(this.#log, (family) => this.#intercepted(family));
     this.#lease.start();
-    if (this.#member !== undefined) this.#register(this.#member);
+    if (this.#member !== undefined) await this.#register(this.#member);
+    await this.#serveNames(listeners, identity);
+    this.#validity.look();
     this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
   }
 
@@ -425,6 +430,42 @@ class Agent {
     if (workers.ready === workers.count && this.#state !== "ready") {
       this.#setState("ready");
       this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
+  /** Names need the enroller: without a membership there is nobody to ask, and every name fails. */
+  async #serveNames(listeners: ListenerFds, identity: IdentitySource): Promise<void> {
+    const config = this.#config;
+    const fds = listeners.get("dns") ?? [];
+    const addresses = config["dns.addresses"];
+    if (fds.length === 0 && addresses.length === 0) return;
+    const mesh = this.#member?.configuration;
+    const resolver =
+      mesh &&
+      new NameResolver({
+        enrollers: () => this.#member?.enrollers ?? [],
+        mesh,
+        identity,
+        timeoutMs: config["dns.timeout"],
+      });
+    this.#names = new NameService({
+      resolve: (name) => resolver?.resolve(name) ?? Promise.reject(new Error("no enroller to ask")),
+      clusterDomain: () => this.#member?.configuration.clusterDomain,
+      maxStaleMs: config["dns.maxStale"],
+      clock: realScheduler,
+      store: this.#store,
+      metrics: this.#metrics.registry,
+      log: this.#log,
+      closed: () => resolver?.close(),
+    });
+    try {
+      await this.#names.listen(fds, addresses);
+    } catch (error) {
+      throw new CommandError(
+        EXIT.configuration,
+        `cannot answer DNS: ${(error as Error).message}`,
+        "stop what listens there, or change dns.addresses",
+      );
+    }
+  }
+
       if (this.#predecessor === undefined) void this.#manager.ready(this.#summary());
       else void this.#takeOver(this.#predecessor);
     }
@@ -505,6 +546,7 @@ class Agent {
   #summary(): string {
     const workload = this.#member?.configuration.workload;
     const name = workload === undefined ? "workload" : `${workload.namespace}/${workload.name}`;
+    this.#names?.close();
     const registered =
       this.#registration?.ready === true
         ? "registered and Ready"
@@ -663,6 +705,7 @@ function listen(
 function bootstrapLog(log: AgentLogger): Log {
   const at =
     (level: "debug" | "info" | "warn" | "error") => (fields: Readonly<Record<string, unknown>>, message: string) => {
+    this.#names?.close();
       const plain: Record<string, string | number | boolean> = {};
       for (const [key, value] of Object.entries(fields))
         plain[key] = typeof value === "number" || typeof value === "boolean" ? value : String(value);

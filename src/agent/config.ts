@@ -111,6 +111,17 @@ export const KEYS = {
   "inbound.defaultPolicy": choice(
     DEFAULT_POLICIES,
     "all-unauthenticated",
+  "dns.addresses": list(
+    "",
+    "Where the DNS stub answers for the cluster domain, over UDP and TCP, beside sockets that systemd passes in.",
+    "addresses such as 127.0.0.1:5353",
+    (v) => parseSocketAddress(String(v)),
+  ),
+  "dns.timeout": duration(
+    "2s",
+    "How long a name may wait for the enroller before it fails or an older answer is used.",
+  ),
+  "dns.maxStale": duration("24h", "How old an answer may be that is used while the enroller is away."),
     "What a port accepts until the control plane has spoken. Set by the enroller.",
   ),
   "inbound.clusterNetworks": cidrs(

@@ -212,6 +212,7 @@ export const FAMILIES: readonly Family[] = [
   registry("gauge", "process_threads", "Operating system threads", fixed),
   registry("gauge", "proxy_build_info", "What is running here", fixed),
 
+  registry("counter", "mesh_agent_dns_queries_total", "Queries to the DNS stub, by result", fixed),
   registry("counter", "mesh_agent_metrics_overflow_total", "Label sets refused because their family was full", fixed),
 ];
 

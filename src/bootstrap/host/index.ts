@@ -16,3 +16,4 @@ export { check } from "./check.ts";
 export { type LeaveOptions, type Leaver, type Left, leave } from "./leave.ts";
 export { readMachineId } from "./machine-id.ts";
 export { Probes, type ProbesOptions, type ProbeVerdict } from "./probe.ts";
+export { NameResolver, type NameResolverOptions, type ResolvedName } from "./name-resolver.ts";
