@@ -24,6 +24,7 @@ import type { TapEvent } from "../proxy/core/messages.ts";
 import { Hub } from "../proxy/discovery/index.ts";
 import { DEFAULT_POLICIES, type DefaultPolicyName } from "../proxy/policy/index.ts";
 import { createAdminServer, createControlServer } from "./admin/index.ts";
+import { connectionStart } from "./admittance.ts";
 import { openAnswerStore } from "./answer-store.ts";
 import type { Config } from "./config.ts";
 import { ControlPlaneClient } from "./control-plane.ts";
@@ -142,11 +143,12 @@ class Agent {
     const identity = this.#identity as IdentitySource;
     this.#writeInterception();
     this.#hub = this.#discovery(identity);
+    const connections = connectionStart(config, workerCount(config["proxy.workers"]), descriptorLimit());
     this.#workers = new WorkerPool({
       count: workerCount(config["proxy.workers"]),
       inboundFds: listeners.get("inbound") ?? [],
       outboundFds: listeners.get("outbound") ?? [],
-      start: () => this.#workerStart(),
+      start: () => ({ ...this.#workerStart(), connections }),
       identity: () => identity.current(),
       hub: this.#hub,
       metrics: this.#metrics,

@@ -128,6 +128,12 @@ export const KEYS = {
     "10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16, fd00::/8",
     "What `cluster-*` policies admit. Set by the enroller.",
   ),
+  "inbound.maxConnectionsPerClient": integer(
+    0,
+    0,
+    1_000_000,
+    "Open connections of one client address (IPv6: of one /64); 0: 95 % of `proxy.maxConnections`.",
+  ),
   "inbound.detectTimeout": duration("10s", "How long a client may take for its first bytes."),
   "inbound.connectTimeout": duration("300ms", "To the application."),
   "inbound.failfastTimeout": duration(
@@ -147,6 +153,12 @@ export const KEYS = {
   "outbound.connectTimeout": duration("1s", "To an endpoint: TCP, TLS and transport header."),
   "outbound.failfastTimeout": duration("3s", "How long a request waits for a ready endpoint."),
   "proxy.workers": integer(0, 0, 8, "Worker threads; 0: one per core but one, at least one, at most eight."),
+  "proxy.maxConnections": integer(
+    0,
+    0,
+    1_000_000,
+    "Connections taken at once, both sides together; more are refused. 0: half of the descriptors the process may have.",
+  ),
   "proxy.listeners": choice(
     ["systemd", "self"],
     "systemd",

@@ -80,6 +80,7 @@ const ERROR_LABELS: Partial<Record<ConnectionFailure, string>> = {
   "identity-missing": "identity required",
   "tls-detect-timeout": "tls detection timeout",
   "gateway-refused": "gateway domain invalid",
+  "too-many-connections": "too many connections",
 };
 
 /** `error` of the families that count what the proxy failed. */

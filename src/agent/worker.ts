@@ -7,7 +7,15 @@ import { DiscoveryClient, type DiscoveryMessage } from "../proxy/discovery/index
 import { InboundAcceptor, type InboundConfig } from "../proxy/inbound/index.ts";
 import { OutboundAcceptor, type OutboundConfig } from "../proxy/outbound/index.ts";
 import { type DefaultPolicyName, defaultInboundPolicy } from "../proxy/policy/index.ts";
-import { Connections, createRuntime, Listener, MeshTls } from "../proxy/transport/index.ts";
+import {
+  type Admittance,
+  ConnectionLimits,
+  Connections,
+  createRuntime,
+  Listener,
+  MeshTls,
+} from "../proxy/transport/index.ts";
+import { admittance, type ConnectionStart } from "./admittance.ts";
 import { InboundConnectionRecorder, OutboundConnectionRecorder } from "./connection-recorder.ts";
 import { SlotRegistry } from "./metrics/index.ts";
 import { ExchangeRecorder } from "./recorder.ts";
@@ -26,6 +34,8 @@ export interface WorkerStart {
   readonly defaultPolicy: DefaultPolicyName;
   readonly clusterNetworks: readonly string[];
   readonly opaquePorts: readonly number[];
+  /** How many connections may be open, and where that is counted; undefined: no bound but the descriptors. */
+  readonly connections?: ConnectionStart;
   readonly identity: WorkloadIdentity | undefined;
   /** Listening descriptors that belong to this worker alone. */
   readonly inboundFds: readonly number[];
@@ -67,12 +77,16 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       tapped: (event) => post({ type: "worker.tap", event }),
     });
   const recorders = { inbound: recorder("inbound"), outbound: recorder("outbound") };
+  const meters = {
+    inbound: new InboundConnectionRecorder(metrics),
+    outbound: new OutboundConnectionRecorder(metrics),
+  };
   const shared = { runtime, discovery, mesh, connections, rng: Math.random };
   const inbound = new InboundAcceptor({
     ...shared,
     config: start.inbound,
     recorder: recorders.inbound,
-    meters: new InboundConnectionRecorder(metrics),
+    meters: meters.inbound,
     share: 1 / start.workers,
   });
   const outbound = new OutboundAcceptor(
@@ -84,21 +98,28 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
         probeTargets: new Set(start.outbound.probeTargets),
       },
       recorder: recorders.outbound,
-      meters: new OutboundConnectionRecorder(metrics),
+      meters: meters.outbound,
     },
     start.outbound.port,
   );
   const listeners: Listener[] = [];
+  const limits =
+    start.connections &&
+    new ConnectionLimits(start.connections.table, start.index, start.connections.bounds, start.connections.seed);
+  const admit = limits && {
+    inbound: admittance(limits, true, runtime, meters.inbound),
+    outbound: admittance(limits, false, runtime, meters.outbound),
+  };
 
   /** Sockets are open from the start (the kernel queues); connections are taken once we can prove who we are. */
   const accept = async () => {
     post({ type: "worker.adopting" });
-    for (const fd of start.inboundFds) await open((accepted) => inbound.accept(accepted), fd);
-    for (const fd of start.outboundFds) await open((accepted) => outbound.accept(accepted), fd);
+    for (const fd of start.inboundFds) await open((accepted) => inbound.accept(accepted), fd, admit?.inbound);
+    for (const fd of start.outboundFds) await open((accepted) => outbound.accept(accepted), fd, admit?.outbound);
     post({ type: "worker.ready" });
   };
-  const open = async (handler: ConstructorParameters<typeof Listener>[0], fd: number) => {
-    const listener = new Listener(handler, log);
+  const open = async (handler: ConstructorParameters<typeof Listener>[0], fd: number, admit?: Admittance) => {
+    const listener = new Listener(handler, log, admit);
     listeners.push(listener);
     await listener.listen({ fd });
   };

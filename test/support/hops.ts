@@ -1,3 +1,4 @@
+import { admittance } from "../../src/agent/admittance.ts";
 import { InboundConnectionRecorder, OutboundConnectionRecorder } from "../../src/agent/connection-recorder.ts";
 import { MetricsStore } from "../../src/agent/metrics/index.ts";
 import { Authority } from "../../src/lab/pki.ts";
@@ -5,7 +6,6 @@ import type { SocketAddress } from "../../src/proxy/core/address.ts";
 import type { Clock } from "../../src/proxy/core/clock.ts";
 import type { Endpoint } from "../../src/proxy/core/endpoint.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
-import type { Logger } from "../../src/proxy/core/log.ts";
 import type { DiscoveryRequest } from "../../src/proxy/core/messages.ts";
 import { DiscoveryClient, type DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
 import { InboundAcceptor } from "../../src/proxy/inbound/index.ts";
@@ -17,9 +17,19 @@ import {
   type OutboundPolicy,
 } from "../../src/proxy/policy/index.ts";
 import type { Exchange } from "../../src/proxy/stack/index.ts";
-import { Connections, createRuntime, Listener, MeshTls, type Runtime } from "../../src/proxy/transport/index.ts";
+import {
+  type Admittance,
+  type ConnectionBounds,
+  ConnectionLimits,
+  Connections,
+  connectionTable,
+  createRuntime,
+  Listener,
+  MeshTls,
+  type Runtime,
+} from "../../src/proxy/transport/index.ts";
+import { TestLog } from "./log.ts";
 
-const QUIET: Logger = { error() {}, warn() {}, info() {}, debug() {} };
 export const CLIENT_NAME = "client.ns.serviceaccount.identity.linkerd.cluster.local";
 export const SERVER_NAME = "server.ns.serviceaccount.identity.linkerd.cluster.local";
 export const SERVER_URI = "spiffe://cluster.local/ns/ns/sa/server";
@@ -60,8 +70,9 @@ export class SkippingClock implements Clock {
 /** One proxy, both sides as wanted, with discovery answered by the test. */
 export class HopProxy {
   readonly clock = new SkippingClock();
-  readonly runtime: Runtime = createRuntime(QUIET, this.clock);
-  readonly mesh = new MeshTls(QUIET);
+  readonly log = new TestLog();
+  readonly runtime: Runtime = createRuntime(this.log, this.clock);
+  readonly mesh = new MeshTls(this.log);
   readonly connections = new Connections();
   readonly metrics = new MetricsStore(() => performance.now());
   readonly ended: Exchange[] = [];
@@ -69,12 +80,20 @@ export class HopProxy {
   readonly #answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined;
   readonly #listeners: Listener[] = [];
   readonly #expiry: NodeJS.Timeout;
+  readonly #detectTimeoutMs: number;
+  readonly #limits: ConnectionLimits | undefined;
   outbound: OutboundAcceptor | undefined;
   inbound: InboundAcceptor | undefined;
   port = 0;
 
-  constructor(identity: WorkloadIdentity, answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined) {
+  constructor(
+    identity: WorkloadIdentity,
+    answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined,
+    { bounds, detectTimeoutMs }: Pick<HopsOptions, "bounds" | "detectTimeoutMs">,
+  ) {
     this.#answer = answer;
+    this.#limits = bounds && new ConnectionLimits(connectionTable(1), 0, bounds, 1);
+    this.#detectTimeoutMs = detectTimeoutMs ?? 500;
     this.mesh.update(identity);
     this.discovery = new DiscoveryClient(
       {
@@ -99,12 +118,12 @@ export class HopProxy {
 
   /** @param port - The proxy's own port; connections to another local port count as intercepted ones. */
   async listenInbound(direct: boolean): Promise<number> {
-    const listener = new Listener((accepted) => this.inbound?.accept(accepted), QUIET);
+    const listener = new Listener((accepted) => this.inbound?.accept(accepted), this.log, this.#admit(true));
     this.#listeners.push(listener);
     const { port } = await listener.listen({ ip: "127.0.0.1", port: 0 });
     if (direct) this.port = port;
     this.inbound ??= new InboundAcceptor({
-      config: { port, detectTimeoutMs: 500, connectTimeoutMs: 500, failfastMs: 400 },
+      config: { port, detectTimeoutMs: this.#detectTimeoutMs, connectTimeoutMs: 500, failfastMs: 400 },
       runtime: this.runtime,
       discovery: this.discovery,
       mesh: this.mesh,
@@ -118,7 +137,11 @@ export class HopProxy {
 
   /** Listens for connections that count as intercepted on their way to `originalDst`, as under TPROXY. */
   async listenIntercepted(originalDst: SocketAddress): Promise<number> {
-    const listener = new Listener((accepted) => this.inbound?.accept({ ...accepted, originalDst }), QUIET);
+    const listener = new Listener(
+      (accepted) => this.inbound?.accept({ ...accepted, originalDst }),
+      this.log,
+      this.#admit(true),
+    );
     this.#listeners.push(listener);
     return (await listener.listen({ ip: "127.0.0.1", port: 0 })).port;
   }
@@ -126,7 +149,12 @@ export class HopProxy {
   async listenOutbound(): Promise<number> {
     this.outbound = new OutboundAcceptor(
       {
-        config: { detectTimeoutMs: 500, connectTimeoutMs: 1_000, failfastMs: 700, localIps: new Set() },
+        config: {
+          detectTimeoutMs: this.#detectTimeoutMs,
+          connectTimeoutMs: 1_000,
+          failfastMs: 700,
+          localIps: new Set(),
+        },
         runtime: this.runtime,
         discovery: this.discovery,
         mesh: this.mesh,
@@ -137,10 +165,17 @@ export class HopProxy {
       },
       4140,
     );
-    const listener = new Listener((accepted) => this.outbound?.accept(accepted), QUIET);
+    const listener = new Listener((accepted) => this.outbound?.accept(accepted), this.log, this.#admit(false));
     this.#listeners.push(listener);
     const { port } = await listener.listen({ ip: "127.0.0.1", port: 0 });
     return port;
+  }
+
+  #admit(inbound: boolean): Admittance | undefined {
+    const meters = inbound
+      ? new InboundConnectionRecorder(this.metrics.registry)
+      : new OutboundConnectionRecorder(this.metrics.registry);
+    return this.#limits && admittance(this.#limits, inbound, this.runtime, meters);
   }
 
   close(): void {
@@ -160,6 +195,10 @@ export interface HopsOptions {
   readonly appPort: number;
   /** What the inbound hop's application port accepts; default: any mesh identity, protocol detected. */
   readonly inboundPolicy?: InboundPolicy;
+  /** How many connections each hop takes; default: any number. */
+  readonly bounds?: ConnectionBounds;
+  /** How long first bytes may take; default 500 ms. */
+  readonly detectTimeoutMs?: number;
   readonly opaque?: boolean;
   readonly hint?: "h2" | "opaque" | undefined;
   /** Changes the policy that the outbound hop gets. */
@@ -188,7 +227,7 @@ export class Hops {
 
   static async start(options: HopsOptions): Promise<Hops> {
     const authority = await Authority.root("root.linkerd.cluster.local");
-    const server = new HopProxy(await identityFrom(authority, SERVER_NAME, SERVER_URI), (request) =>
+    const answerServer = (request: DiscoveryRequest): DiscoveryMessage | undefined =>
       request.type === "discovery.watch" && request.target.kind === "inbound"
         ? {
             type: "discovery.inbound",
@@ -201,20 +240,20 @@ export class Hops {
                 opaque: options.opaque === true,
               }),
           }
-        : undefined,
-    );
+        : undefined;
+    const server = new HopProxy(await identityFrom(authority, SERVER_NAME, SERVER_URI), answerServer, options);
     const directPort = await server.listenInbound(true);
     // As the hub does for declared ports: the answer is there before the first connection.
     server.discovery.inbound(options.appPort).retain();
-    const client = new HopProxy(await identityFrom(authority, CLIENT_NAME), (request) =>
+    const answerClient = (request: DiscoveryRequest): DiscoveryMessage | undefined =>
       request.type === "discovery.watch" && request.target.kind === "outbound"
         ? {
             type: "discovery.outbound",
             key: `outbound ${request.target.ip}:${request.target.port}`,
             value: { policy: (options.policy ?? ((same) => same))(policyTo(options, directPort)), profile: undefined },
           }
-        : undefined,
-    );
+        : undefined;
+    const client = new HopProxy(await identityFrom(authority, CLIENT_NAME), answerClient, options);
     const port = await client.listenOutbound();
     return new Hops(authority, client, server, port, directPort);
   }

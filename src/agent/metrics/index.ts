@@ -5,6 +5,6 @@
  * for what is counted, with `store.ts` for how it gets to the page.
  */
 export { FAMILIES, type Family } from "./families.ts";
-export { type ProcessFiles, ProcessMetrics } from "./process.ts";
+export { descriptorLimit, type ProcessFiles, ProcessMetrics } from "./process.ts";
 export { MAX_SERIES_PER_FAMILY, SlotRegistry } from "./registry.ts";
 export { DEFAULT_RETAIN_MS, MetricsStore, type MetricsWriter, type SeriesView } from "./store.ts";

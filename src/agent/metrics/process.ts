@@ -65,7 +65,7 @@ export class ProcessMetrics {
     this.#gauges.virtual.set(Number(fields[20]));
     this.#gauges.resident.set(1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(this.#files.read("status"))?.[1] ?? 0));
     this.#gauges.fds.set(this.#files.count("fd"));
-    this.#gauges.maxFds.set(Number(/^Max open files\s+(\d+)/m.exec(this.#files.read("limits"))?.[1] ?? 0));
+    this.#gauges.maxFds.set(descriptorLimit(this.#files.read("limits")));
   }
 }
 
@@ -83,4 +83,9 @@ class Total {
     this.#counter.add(total - this.#seen);
     this.#seen = total;
   }
+}
+
+/** How many descriptors the process may have open. @param limits - The text of `/proc/self/limits`. */
+export function descriptorLimit(limits: string = readFileSync("/proc/self/limits", "utf8")): number {
+  return Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? 0);
 }

@@ -14,7 +14,7 @@ export interface DetectionMeter {
 }
 
 /** Why a connection was given up; beside the reasons of requests, what happens before there can be any. */
-export type ConnectionFailure = Reason | "tls-detect-timeout" | "gateway-refused";
+export type ConnectionFailure = Reason | "tls-detect-timeout" | "gateway-refused" | "too-many-connections";
 
 /** Counts connections that reach the workload. Called per connection, and for requests only when one is refused. */
 export interface InboundMeters {

@@ -6,6 +6,7 @@
  * `connection.ts` for how a machine is driven, `writer.ts` for how bytes leave.
  */
 export * from "./connect.ts";
+export * from "./connection-limits.ts";
 export * from "./connections.ts";
 export * from "./listener.ts";
 export * from "./mesh-tls.ts";

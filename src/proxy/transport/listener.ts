@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { type SocketAddress, unmapIp } from "../core/address.ts";
 import type { Logger } from "../core/log.ts";
+import type { ConnectionLimits, Refusal } from "./connection-limits.ts";
 
 /** One side of the proxy took a connection. */
 export interface Accepted {
@@ -12,6 +13,15 @@ export interface Accepted {
 
 export type AcceptHandler = (accepted: Accepted) => void;
 
+/** What stands between the backlog and the handler. */
+export interface Admittance {
+  readonly limits: ConnectionLimits;
+  /** Whether clients are told apart; else only the total counts. */
+  readonly byClient: boolean;
+  /** A connection was refused, by a RST: nobody waits for an answer that will not come. */
+  refused(accepted: Omit<Accepted, "socket">, why: Refusal): void;
+}
+
 // Linkerd: LINKERD2_PROXY_INBOUND_ACCEPT_KEEPALIVE, 10 s in the chart.
 const KEEP_ALIVE_MS = 10_000;
 
@@ -20,7 +30,7 @@ export class Listener {
   readonly #server: Server;
   readonly #open = new Set<Socket>();
 
-  constructor(handler: AcceptHandler, log: Logger) {
+  constructor(handler: AcceptHandler, log: Logger, admittance?: Admittance) {
     this.#server = createServer(
       {
         allowHalfOpen: true,
@@ -42,16 +52,23 @@ export class Listener {
           socket.destroy();
           return;
         }
+        const client = { ip: unmapIp(remoteAddress), port: remotePort };
+        const originalDst = { ip: unmapIp(localAddress), port: localPort };
+        const admission = admittance?.limits.admit(admittance.byClient ? client.ip : undefined);
+        if (typeof admission === "string") {
+          socket.resetAndDestroy();
+          admittance?.refused({ client, originalDst }, admission);
+          return;
+        }
         this.#open.add(socket);
-        socket.once("close", () => this.#open.delete(socket));
-        handler({
-          socket,
-          client: { ip: unmapIp(remoteAddress), port: remotePort },
-          originalDst: { ip: unmapIp(localAddress), port: localPort },
+        socket.once("close", () => {
+          this.#open.delete(socket);
+          if (admission !== undefined) admittance?.limits.release(admission);
         });
+        handler({ socket, client, originalDst });
       },
     );
-    // EMFILE and the like: the backlog waits, we go on.
+    // Out of descriptors libuv accepts with one that it keeps in reserve, and closes; what else may fail is said and survived.
     this.#server.on("error", (error) => log.warn("accept failed", { why: error.message }));
   }
 
