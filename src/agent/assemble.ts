@@ -5,8 +5,8 @@ import { type Log, type MeshConfiguration, realScheduler, workloadToken } from "
 import {
   AttachClient,
   type HostReadiness,
-  Probes,
   NameResolver,
+  Probes,
   type RegistrationState,
   readMachineId,
 } from "../bootstrap/host/index.ts";
@@ -85,6 +85,7 @@ class Agent {
   #registration: RegistrationState | undefined;
   #probes: Probes | undefined;
   #lease: LeaseKeeper | undefined;
+  #names: NameService | undefined;
   #servers: Server[] = [];
   #stopping: Promise<void> | undefined;
   #listeners: ListenerFds = new Map();
@@ -94,7 +95,6 @@ class Agent {
   #successor: Successor | undefined;
   #signals = 0;
 
-  #names: NameService | undefined;
   constructor(config: Config, log: AgentLogger, startedAt: number) {
     this.#config = config;
     this.#log = log;
@@ -167,9 +167,8 @@ class Agent {
     this.#gauges();
     this.#lease = new LeaseKeeper(this.#log, (family) => this.#intercepted(family));
     this.#lease.start();
-    if (this.#member !== undefined) await this.#register(this.#member);
+    if (this.#member !== undefined) this.#register(this.#member);
     await this.#serveNames(listeners, identity);
-    this.#validity.look();
     this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
   }
 
@@ -401,37 +400,6 @@ class Agent {
     chmodSync(path, 0o660);
   }
 
-  #tap(listener: (event: TapEvent) => void): () => void {
-    this.#tappers.add(listener);
-    this.#workers?.tap(true);
-    return () => {
-      this.#tappers.delete(listener);
-      if (this.#tappers.size === 0) this.#workers?.tap(false);
-    };
-  }
-
-  #gauges(): void {
-    const identity = this.#identity?.current();
-    const { registry } = this.#metrics;
-    if (identity === undefined) return;
-    registry.gauge("control_identity_cert_expiration_timestamp_seconds", {}).set(identity.notAfterMs / 1_000);
-    registry.gauge("control_identity_cert_refresh_timestamp_seconds", {}).set(Date.now() / 1_000);
-    registry.counter("control_identity_cert_refreshes_total", {}).add(1);
-  }
-
-  // --- life --------------------------------------------------------------------------------------------------------
-
-  #isReady(): boolean {
-    const workers = this.#workers;
-    return this.#state === "ready" && workers !== undefined && workers.ready > 0;
-  }
-
-  #readinessChanged(): void {
-    const workers = this.#workers;
-    if (workers === undefined || this.#stopping !== undefined) return;
-    if (workers.ready === workers.count && this.#state !== "ready") {
-      this.#setState("ready");
-      this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
   /** Names need the enroller: without a membership there is nobody to ask, and every name fails. */
   async #serveNames(listeners: ListenerFds, identity: IdentitySource): Promise<void> {
     const config = this.#config;
@@ -468,6 +436,37 @@ class Agent {
     }
   }
 
+  #tap(listener: (event: TapEvent) => void): () => void {
+    this.#tappers.add(listener);
+    this.#workers?.tap(true);
+    return () => {
+      this.#tappers.delete(listener);
+      if (this.#tappers.size === 0) this.#workers?.tap(false);
+    };
+  }
+
+  #gauges(): void {
+    const identity = this.#identity?.current();
+    const { registry } = this.#metrics;
+    if (identity === undefined) return;
+    registry.gauge("control_identity_cert_expiration_timestamp_seconds", {}).set(identity.notAfterMs / 1_000);
+    registry.gauge("control_identity_cert_refresh_timestamp_seconds", {}).set(Date.now() / 1_000);
+    registry.counter("control_identity_cert_refreshes_total", {}).add(1);
+  }
+
+  // --- life --------------------------------------------------------------------------------------------------------
+
+  #isReady(): boolean {
+    const workers = this.#workers;
+    return this.#state === "ready" && workers !== undefined && workers.ready > 0;
+  }
+
+  #readinessChanged(): void {
+    const workers = this.#workers;
+    if (workers === undefined || this.#stopping !== undefined) return;
+    if (workers.ready === workers.count && this.#state !== "ready") {
+      this.#setState("ready");
+      this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
       if (this.#predecessor === undefined) void this.#manager.ready(this.#summary());
       else void this.#takeOver(this.#predecessor);
     }
@@ -511,6 +510,7 @@ class Agent {
     this.#log.info("handed over: draining", { to: successor.pid });
     this.#setState("draining");
     this.#lease?.stop();
+    this.#names?.close();
     this.#probes?.stop();
     this.#enrolled?.stop();
     // Whoever asked hears the answer first.
@@ -548,7 +548,6 @@ class Agent {
   #summary(): string {
     const workload = this.#member?.configuration.workload;
     const name = workload === undefined ? "workload" : `${workload.namespace}/${workload.name}`;
-    this.#names?.close();
     const registered =
       this.#registration?.ready === true
         ? "registered and Ready"
@@ -648,6 +647,7 @@ class Agent {
       server.closeAllConnections();
     }
     this.#lease?.stop();
+    this.#names?.close();
     this.#enrolled?.stop();
     this.#hub?.close();
     await this.#workers?.terminate();
@@ -707,7 +707,6 @@ function listen(
 function bootstrapLog(log: AgentLogger): Log {
   const at =
     (level: "debug" | "info" | "warn" | "error") => (fields: Readonly<Record<string, unknown>>, message: string) => {
-    this.#names?.close();
       const plain: Record<string, string | number | boolean> = {};
       for (const [key, value] of Object.entries(fields))
         plain[key] = typeof value === "number" || typeof value === "boolean" ? value : String(value);
