@@ -105,12 +105,6 @@ export const KEYS = {
     "How long an unknown destination may wait for the control plane before it fails.",
   ),
   "discovery.maxStale": duration("24h", "How old a stored answer may be that is used while the control plane is away."),
-  "inbound.port": integer(4143, 1, 65_535, "Port on which meshed peers reach this host."),
-  "inbound.ports": ports("", "Ports of the workload that are watched eagerly. Set by the enroller."),
-  "inbound.opaquePorts": ports("", "Ports taken as opaque until the control plane has spoken."),
-  "inbound.defaultPolicy": choice(
-    DEFAULT_POLICIES,
-    "all-unauthenticated",
   "dns.addresses": list(
     "",
     "Where the DNS stub answers for the cluster domain, over UDP and TCP, beside sockets that systemd passes in.",
@@ -122,6 +116,12 @@ export const KEYS = {
     "How long a name may wait for the enroller before it fails or an older answer is used.",
   ),
   "dns.maxStale": duration("24h", "How old an answer may be that is used while the enroller is away."),
+  "inbound.port": integer(4143, 1, 65_535, "Port on which meshed peers reach this host."),
+  "inbound.ports": ports("", "Ports of the workload that are watched eagerly. Set by the enroller."),
+  "inbound.opaquePorts": ports("", "Ports taken as opaque until the control plane has spoken."),
+  "inbound.defaultPolicy": choice(
+    DEFAULT_POLICIES,
+    "all-unauthenticated",
     "What a port accepts until the control plane has spoken. Set by the enroller.",
   ),
   "inbound.clusterNetworks": cidrs(
