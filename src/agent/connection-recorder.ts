@@ -7,10 +7,12 @@ import {
   type Histogram,
   type Labels,
   type MetricsRegistry,
+  QUEUE_SECONDS_BUCKETS,
   type SocketMeter,
 } from "../proxy/core/metrics.ts";
 import type { Backend, OutboundPolicy, ResourceRef } from "../proxy/policy/index.ts";
 import type {
+  BalancerMeter,
   ConnectionFailure,
   Detected,
   DetectionMeter,
@@ -39,6 +41,14 @@ class SocketSeries {
     this.open = metrics.gauge("tcp_open_connections", labels);
     this.read = metrics.counter("tcp_read_bytes_total", labels);
     this.written = metrics.counter("tcp_write_bytes_total", labels);
+  }
+
+  refused(rule: string): Counter {
+    return this.#metrics.counter("mesh_agent_http_refused_total", {
+      direction: this.#labels["direction"] ?? "",
+      peer: this.#labels["peer"] ?? "",
+      rule,
+    });
   }
 
   closed(errno: string): Counter {
@@ -85,6 +95,10 @@ class OpenSocket implements SocketMeter {
   wrote(bytes: number): void {
     this.#series.written.add(bytes);
     this.#zone?.sent.add(bytes);
+  }
+
+  refused(rule: string): void {
+    this.#series.refused(rule).add(1);
   }
 
   closed(errno: string): void {
@@ -240,15 +254,144 @@ class Route implements RouteMeter {
   }
 }
 
+/** The `*_balancer_*` families of one balancer in one worker. */
+class Balancing implements BalancerMeter {
+  readonly #metrics: MetricsRegistry;
+  readonly #prefix: string;
+  readonly #labels: Labels;
+  readonly #ready: Gauge;
+  readonly #pending: Gauge;
+  readonly #known: Gauge;
+  readonly #length: Gauge;
+  readonly #requests: Counter;
+  readonly #latency: Histogram;
+  readonly #opened: Counter;
+  readonly #shut: Counter;
+
+  constructor(metrics: MetricsRegistry, prefix: string, labels: Labels) {
+    this.#metrics = metrics;
+    this.#prefix = prefix;
+    this.#labels = labels;
+    this.#ready = metrics.gauge(`${prefix}_endpoints`, { endpoint_state: "ready", ...labels });
+    this.#pending = metrics.gauge(`${prefix}_endpoints`, { endpoint_state: "pending", ...labels });
+    this.#known = metrics.gauge(`${prefix}_p2c_endpoints`, labels);
+    this.#length = metrics.gauge(`${prefix}_queue_length`, labels);
+    this.#requests = metrics.counter(`${prefix}_queue_requests_total`, labels);
+    this.#latency = metrics.histogram(`${prefix}_queue_latency_seconds`, labels, QUEUE_SECONDS_BUCKETS);
+    this.#opened = metrics.counter(`${prefix}_queue_gate_open_total`, labels);
+    this.#shut = metrics.counter(`${prefix}_queue_gate_shut_total`, labels);
+  }
+
+  endpoints(ready: number, pending: number): void {
+    this.#ready.set(ready);
+    this.#pending.set(pending);
+    this.#known.set(ready + pending);
+  }
+
+  updated(op: "Reset" | "Add" | "Remove"): void {
+    this.#metrics.counter(`${this.#prefix}_p2c_updates_total`, { op, ...this.#labels }).add(1);
+  }
+
+  queued(): void {
+    this.#requests.add(1);
+    this.#length.add(1);
+  }
+
+  dequeued(seconds: number): void {
+    this.#length.add(-1);
+    this.#latency.observe(seconds);
+  }
+
+  gate(open: boolean): void {
+    (open ? this.#opened : this.#shut).add(1);
+  }
+
+  closed(): void {
+    this.endpoints(0, 0);
+  }
+}
+
+/**
+ * Several balancers of one worker may have the same labels: those of several original destinations, or of both HTTP
+ * versions. Each adds what it has, so that the page shows the sum.
+ */
+class BalancingShare implements BalancerMeter {
+  readonly #all: SharedBalancing;
+  #ready = 0;
+  #pending = 0;
+
+  constructor(all: SharedBalancing) {
+    this.#all = all;
+    all.users++;
+  }
+
+  endpoints(ready: number, pending: number): void {
+    this.#all.ready += ready - this.#ready;
+    this.#all.pending += pending - this.#pending;
+    this.#ready = ready;
+    this.#pending = pending;
+    this.#all.series.endpoints(this.#all.ready, this.#all.pending);
+  }
+
+  updated(op: "Reset" | "Add" | "Remove"): void {
+    this.#all.series.updated(op);
+  }
+
+  queued(): void {
+    this.#all.series.queued();
+  }
+
+  dequeued(seconds: number): void {
+    this.#all.series.dequeued(seconds);
+  }
+
+  gate(open: boolean): void {
+    this.#all.series.gate(open);
+  }
+
+  closed(): void {
+    this.endpoints(0, 0);
+    this.#all.users--;
+  }
+}
+
+interface SharedBalancing {
+  readonly series: Balancing;
+  users: number;
+  ready: number;
+  pending: number;
+}
+
 /** Counts outbound connections under linkerd2-proxy's names (telemetry.md §1.3, §1.6, §1.7). */
 export class OutboundConnectionRecorder implements OutboundMeters {
   readonly #metrics: MetricsRegistry;
   readonly #dialled = new WeakMap<Endpoint, Map<Backend, SocketSeries>>();
   readonly #zones = new Map<string, ZoneSeries>();
   readonly #detections = new WeakMap<ResourceRef, Detection>();
+  readonly #balancings = new Map<string, SharedBalancing>();
 
   constructor(metrics: MetricsRegistry) {
     this.#metrics = metrics;
+  }
+
+  balancer(kind: "http" | "tcp" | "tls", backend: Backend): BalancerMeter {
+    const path = backend.dispatch.kind === "balancer" ? backend.dispatch.path : "";
+    const refs = { ...refLabels("parent", backend.parent, true), ...refLabels("backend", backend.ref, true) };
+    const labels =
+      kind === "tls" ? { concrete: path } : kind === "tcp" ? { ...refs, logical: path, concrete: path } : refs;
+    const key = JSON.stringify([kind, labels]);
+    let shared = this.#balancings.get(key);
+    if (shared === undefined) {
+      for (const [other, { users }] of this.#balancings) if (users === 0) this.#balancings.delete(other);
+      shared = {
+        series: new Balancing(this.#metrics, `outbound_${kind}_balancer`, labels),
+        users: 0,
+        ready: 0,
+        pending: 0,
+      };
+      this.#balancings.set(key, shared);
+    }
+    return new BalancingShare(shared);
   }
 
   accepted(originalDst: SocketAddress): SocketMeter {

@@ -12,8 +12,8 @@ import {
   type Labels,
   type MetricsRegistry,
 } from "../proxy/core/metrics.ts";
-import { type Backend, isFailure, type ResourceRef } from "../proxy/policy/index.ts";
-import { type Exchange, isGrpc, type Peer, type Recorder } from "../proxy/stack/index.ts";
+import { type Backend, isFailure, type OutboundChoice, type ResourceRef } from "../proxy/policy/index.ts";
+import { type AttemptRecorder, type Exchange, isGrpc, type Peer, type RetryMeter } from "../proxy/stack/index.ts";
 import type { Runtime } from "../proxy/transport/index.ts";
 import { endpointLabels, errorLabel, refLabels, routeLabels, serverLabels, targetLabels, tlsAccept } from "./labels.ts";
 
@@ -59,52 +59,154 @@ class Series {
   }
 }
 
-/** What is counted for one route and the backend it chose. */
+/** What is counted for one route, under one family or the other. */
 class RouteSeries {
+  readonly labels: Labels;
+  readonly prefix: string;
   readonly duration: Histogram;
-  readonly backendDuration: Histogram | undefined;
+  retry: RetrySeries | undefined;
   readonly #metrics: MetricsRegistry;
-  readonly #prefix: string;
-  readonly #route: Labels;
-  readonly #backend: Labels | undefined;
-  readonly #statuses = new Map<string, readonly [route: Counter, backend: Counter | undefined]>();
+  readonly #statuses = new Map<string, Counter>();
 
-  constructor(
-    metrics: MetricsRegistry,
-    grpc: boolean,
-    parent: ResourceRef,
-    route: ResourceRef,
-    backend: Backend | undefined,
-  ) {
+  constructor(metrics: MetricsRegistry, grpc: boolean, parent: ResourceRef, route: ResourceRef) {
     this.#metrics = metrics;
-    this.#prefix = grpc ? "outbound_grpc_route" : "outbound_http_route";
-    const labels = { ...refLabels("parent", parent, true), ...routeLabels(route, true) };
-    this.#route = { ...labels, hostname: "" };
-    this.#backend = backend && { ...labels, ...refLabels("backend", backend.ref, true) };
-    this.duration = metrics.histogram(`${this.#prefix}_request_duration_seconds`, this.#route, COARSE_SECONDS_BUCKETS);
-    this.backendDuration =
-      this.#backend &&
-      metrics.histogram(`${this.#prefix}_backend_response_duration_seconds`, this.#backend, FINE_SECONDS_BUCKETS);
+    this.prefix = grpc ? "outbound_grpc_route" : "outbound_http_route";
+    this.labels = { ...refLabels("parent", parent, true), ...routeLabels(route, true) };
+    this.duration = metrics.histogram(
+      `${this.prefix}_request_duration_seconds`,
+      { ...this.labels, hostname: "" },
+      COARSE_SECONDS_BUCKETS,
+    );
   }
 
   ended(status: string, error: string, seconds: number): void {
     const key = `${status} ${error}`;
-    let counters = this.#statuses.get(key);
-    if (counters === undefined) {
-      const label = this.#prefix.includes("grpc") ? "grpc_status" : "http_status";
-      const result = { [label]: status, error };
-      counters = [
-        this.#metrics.counter(`${this.#prefix}_request_statuses_total`, { ...this.#route, ...result }),
-        this.#backend &&
-          this.#metrics.counter(`${this.#prefix}_backend_response_statuses_total`, { ...this.#backend, ...result }),
-      ];
-      this.#statuses.set(key, counters);
+    let counter = this.#statuses.get(key);
+    if (counter === undefined) {
+      const labels = { ...this.labels, hostname: "", ...statusLabels(this.prefix, status, error) };
+      counter = this.#metrics.counter(`${this.prefix}_request_statuses_total`, labels);
+      this.#statuses.set(key, counter);
     }
-    counters[0].add(1);
-    counters[1]?.add(1);
+    counter.add(1);
     this.duration.observe(seconds);
-    this.backendDuration?.observe(seconds);
   }
+}
+
+/** What is counted for one backend of a route, per attempt. */
+class BackendSeries {
+  readonly #requests: Counter;
+  readonly #duration: Histogram;
+  readonly #metrics: MetricsRegistry;
+  readonly #prefix: string;
+  readonly #labels: Labels;
+  readonly #statuses = new Map<string, Counter>();
+
+  constructor(metrics: MetricsRegistry, route: RouteSeries, backend: Backend) {
+    this.#metrics = metrics;
+    this.#prefix = `${route.prefix}_backend`;
+    this.#labels = { ...route.labels, ...refLabels("backend", backend.ref, true) };
+    this.#requests = metrics.counter(`${this.#prefix}_requests_total`, this.#labels);
+    this.#duration = metrics.histogram(`${this.#prefix}_response_duration_seconds`, this.#labels, FINE_SECONDS_BUCKETS);
+  }
+
+  ended(status: string, error: string, seconds: number): void {
+    const key = `${status} ${error}`;
+    let counter = this.#statuses.get(key);
+    if (counter === undefined) {
+      const labels = { ...this.#labels, ...statusLabels(this.#prefix, status, error) };
+      counter = this.#metrics.counter(`${this.#prefix}_response_statuses_total`, labels);
+      this.#statuses.set(key, counter);
+    }
+    this.#requests.add(1);
+    counter.add(1);
+    this.#duration.observe(seconds);
+  }
+}
+
+function statusLabels(prefix: string, status: string, error: string): Labels {
+  return { [prefix.startsWith("outbound_grpc") ? "grpc_status" : "http_status"]: status, error };
+}
+
+/** All four are there as soon as a request with a retry policy was seen (telemetry.md §1.5). */
+class RetrySeries implements RetryMeter {
+  readonly #requests: Counter;
+  readonly #successes: Counter;
+  readonly #limitExceeded: Counter;
+  readonly #overflow: Counter;
+
+  constructor(metrics: MetricsRegistry, route: RouteSeries) {
+    const counter = (name: string) =>
+      metrics.counter(`${route.prefix}_retry_${name}_total`, { ...route.labels, hostname: "" });
+    this.#requests = counter("requests");
+    this.#successes = counter("successes");
+    this.#limitExceeded = counter("limit_exceeded");
+    this.#overflow = counter("overflow");
+  }
+
+  sent(): void {
+    this.#requests.add(1);
+  }
+
+  succeeded(): void {
+    this.#successes.add(1);
+  }
+
+  exhausted(): void {
+    this.#limitExceeded.add(1);
+  }
+
+  overflowed(): void {
+    this.#overflow.add(1);
+  }
+}
+
+/** A ServiceProfile's route, outside the retries or inside. */
+class ProfileSeries {
+  readonly #requests: Counter;
+  readonly #metrics: MetricsRegistry;
+  readonly #labels: Labels;
+  readonly #actual: boolean;
+  readonly #byStatus = new Map<string, Counter>();
+  readonly #latency = new Map<number | undefined, Histogram>();
+
+  constructor(metrics: MetricsRegistry, labels: Labels, actual: boolean) {
+    this.#metrics = metrics;
+    this.#labels = labels;
+    this.#actual = actual;
+    this.#requests = metrics.counter(actual ? "route_actual_request_total" : "route_request_total", labels);
+  }
+
+  ended(status: number | undefined, failure: boolean, grpcStatus: string, error: string, latencyMs: number): void {
+    this.#requests.add(1);
+    const key = `${status} ${failure} ${grpcStatus} ${error}`;
+    let responses = this.#byStatus.get(key);
+    const code = status === undefined ? this.#labels : { ...this.#labels, status_code: String(status) };
+    if (responses === undefined) {
+      responses = this.#metrics.counter(this.#actual ? "route_actual_response_total" : "route_response_total", {
+        ...code,
+        classification: failure ? "failure" : "success",
+        grpc_status: grpcStatus,
+        error,
+      });
+      this.#byStatus.set(key, responses);
+    }
+    responses.add(1);
+    if (this.#actual) return;
+    let latency = this.#latency.get(status);
+    if (latency === undefined) {
+      latency = this.#metrics.histogram("route_response_latency_ms", code, LATENCY_MS_BUCKETS);
+      this.#latency.set(status, latency);
+    }
+    latency.observe(latencyMs);
+  }
+}
+
+/** The series of one rule. Rules belong to a policy, so these go when it does. */
+interface RuleSeries {
+  readonly route: RouteSeries;
+  readonly backends: Map<Backend, BackendSeries>;
+  /** Only with a ServiceProfile. */
+  readonly profile: { readonly effective: ProfileSeries; readonly actual: ProfileSeries } | undefined;
 }
 
 interface InboundEntry {
@@ -116,12 +218,12 @@ interface InboundEntry {
 }
 
 /** Counts every finished exchange and shows it to `tap`. Series are resolved once per connection or endpoint. */
-export class ExchangeRecorder implements Recorder {
+export class ExchangeRecorder implements AttemptRecorder {
   /** Whether somebody watches. */
   tapping = false;
   readonly #options: RecorderOptions;
   readonly #byEndpoint = new WeakMap<Endpoint, Series>();
-  readonly #byRoute = new WeakMap<object, Map<Backend | undefined, RouteSeries>>();
+  readonly #byRule = new WeakMap<object, RuleSeries>();
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -181,44 +283,94 @@ export class ExchangeRecorder implements Recorder {
     return entry;
   }
 
+  /** One attempt at a request whose route retries: what its endpoint and its backend did. */
+  attempted(x: Exchange): void {
+    if (x.endpoint !== undefined) this.#endpoint(x);
+    if (x.choice === undefined || x.backend === undefined) return;
+    const rule = this.#rule(x, x.choice);
+    this.#backend(rule, x, x.choice, x.backend);
+    if (rule.profile !== undefined) this.#profile(rule.profile.actual, x);
+  }
+
+  retries(x: Exchange): RetryMeter {
+    const { route } = this.#rule(x, x.choice as OutboundChoice);
+    route.retry ??= new RetrySeries(this.#options.metrics, route);
+    return route.retry;
+  }
+
   #outbound(x: Exchange): void {
-    const { endpoint, choice, backend } = x;
-    const { metrics } = this.#options;
-    if (endpoint !== undefined) {
-      let series = this.#byEndpoint.get(endpoint);
-      if (series === undefined) {
-        series = new Series(metrics, { direction: "outbound", ...endpointLabels(endpoint, backend) });
-        this.#byEndpoint.set(endpoint, series);
-      }
-      this.#count(series, x);
-    }
+    const { choice, backend } = x;
+    if (x.endpoint !== undefined && !x.attempted) this.#endpoint(x);
     if (x.failure !== undefined)
-      metrics.counter("outbound_http_errors_total", { error: errorLabel(x.failure.reason) }).add(1);
+      this.#options.metrics.counter("outbound_http_errors_total", { error: errorLabel(x.failure.reason) }).add(1);
     if (choice === undefined) return;
-    let byBackend = this.#byRoute.get(choice.rule);
-    if (byBackend === undefined) {
-      byBackend = new Map();
-      this.#byRoute.set(choice.rule, byBackend);
+    const rule = this.#rule(x, choice);
+    rule.route.ended(statusOf(x, choice), routeError(x), (this.#now() - x.startedAt) / 1_000);
+    if (backend !== undefined && !x.attempted) this.#backend(rule, x, choice, backend);
+    if (rule.profile === undefined) return;
+    this.#profile(rule.profile.effective, x);
+    if (!x.attempted) this.#profile(rule.profile.actual, x);
+  }
+
+  #endpoint(x: Exchange): void {
+    const endpoint = x.endpoint as Endpoint;
+    let series = this.#byEndpoint.get(endpoint);
+    if (series === undefined) {
+      const labels = { direction: "outbound", ...endpointLabels(endpoint, x.backend) };
+      series = new Series(this.#options.metrics, labels);
+      this.#byEndpoint.set(endpoint, series);
     }
-    let route = byBackend.get(backend);
-    const grpc = choice.rule.classify.kind === "grpc";
-    if (route === undefined) {
-      // A Service's default backend is the Service itself; where there is no backend the route stands for it.
-      route = new RouteSeries(metrics, grpc, backend?.ref ?? choice.route.ref, choice.route.ref, backend);
-      byBackend.set(backend, route);
+    this.#count(series, x);
+  }
+
+  #backend(rule: RuleSeries, x: Exchange, choice: OutboundChoice, backend: Backend): void {
+    let series = rule.backends.get(backend);
+    if (series === undefined) {
+      series = new BackendSeries(this.#options.metrics, rule.route, backend);
+      rule.backends.set(backend, series);
     }
-    const status = grpc ? String(x.grpcStatus ?? "") : String(x.response?.status ?? "");
-    route.ended(status, x.failure === undefined ? "" : routeError(x), (this.#now() - x.startedAt) / 1_000);
+    const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
+    series.ended(statusOf(x, choice), routeError(x), (this.#now() - from) / 1_000);
+  }
+
+  #profile(series: ProfileSeries, x: Exchange): void {
+    const status = endpointStatus(x);
+    const error = status === undefined ? (x.failure?.reason === "response-timeout" ? "timeout" : "unclassified") : "";
+    const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
+    const grpcStatus = x.grpcStatus === undefined ? "" : String(x.grpcStatus);
+    series.ended(status, this.#failed(x, status), grpcStatus, error, until - x.startedAt);
+  }
+
+  #rule(x: Exchange, choice: OutboundChoice): RuleSeries {
+    let found = this.#byRule.get(choice.rule);
+    if (found !== undefined) return found;
+    const { metrics } = this.#options;
+    const { route, rule, http } = choice;
+    const profile = http.canonical === undefined ? undefined : profileLabels(http.canonical, route.labels);
+    found = {
+      route: new RouteSeries(metrics, rule.classify.kind === "grpc", x.judge ?? route.ref, route.ref),
+      backends: new Map(),
+      profile: profile && {
+        effective: new ProfileSeries(metrics, profile, false),
+        actual: new ProfileSeries(metrics, profile, true),
+      },
+    };
+    this.#byRule.set(choice.rule, found);
+    return found;
+  }
+
+  #failed(x: Exchange, status: number | undefined): boolean {
+    const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
+    return status === undefined
+      ? x.outcome !== "client-gone"
+      : x.outcome === "endpoint-failed" || isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, x.grpcStatus);
   }
 
   #count(series: Series, x: Exchange): void {
     series.requests.add(1);
     const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
-    const status = x.response?.status;
-    const failure =
-      status === undefined
-        ? x.outcome !== "client-gone"
-        : isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, x.grpcStatus);
+    const status = endpointStatus(x);
+    const failure = this.#failed(x, status);
     const error = status === undefined && x.outcome === "endpoint-failed" ? "unclassified" : "";
     const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
     const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
@@ -272,5 +424,31 @@ const ROUTE_ERRORS: Partial<Record<keyof typeof REASONS, string>> = {
 };
 
 function routeError(x: Exchange): string {
-  return (x.failure && ROUTE_ERRORS[x.failure.reason]) ?? "UNKNOWN";
+  if (x.failure === undefined || IO_ANSWERED.has(x.failure.reason)) return "";
+  return ROUTE_ERRORS[x.failure.reason] ?? "UNKNOWN";
+}
+
+// Linkerd makes an answer of these at the endpoint, so that above it they are statuses (outbound.md §8.3, client rescue).
+const IO_ANSWERED: ReadonlySet<keyof typeof REASONS> = new Set([
+  "connect-failed",
+  "connect-timeout",
+  "identity-mismatch",
+  "identity-missing",
+]);
+
+/** The status as the endpoint gave it, or as is made of not reaching it. */
+function endpointStatus(x: Exchange): number | undefined {
+  if (x.response !== undefined) return x.response.status;
+  return x.failure !== undefined && IO_ANSWERED.has(x.failure.reason) ? x.failure.http : undefined;
+}
+
+function statusOf(x: Exchange, choice: OutboundChoice): string {
+  if (choice.rule.classify.kind === "grpc") return String(x.grpcStatus ?? "");
+  return String(endpointStatus(x) ?? "");
+}
+
+function profileLabels(canonical: string, route: Labels): Labels {
+  const labels: Record<string, string> = { direction: "outbound", dst: canonical };
+  for (const name of Object.keys(route).sort()) labels[`rt_${name}`] = route[name] ?? "";
+  return labels;
 }

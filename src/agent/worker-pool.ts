@@ -221,6 +221,7 @@ export class WorkerPool {
         return this.#options.onTap(message.event);
       case "discovery.watch":
       case "discovery.unwatch":
+      case "discovery.suspect":
         return member.hub.receive(message);
       default:
         return member.metrics.receive(message);

@@ -114,6 +114,8 @@ function balancer(prefix: string): Family[] {
     registry("gauge", `${prefix}_queue_length`, "Requests waiting for a ready endpoint"),
     registry("counter", `${prefix}_queue_requests_total`, "Requests that entered the queue"),
     seconds(`${prefix}_queue_latency_seconds`, "Time in the queue", QUEUE_SECONDS_BUCKETS),
+    registry("counter", `${prefix}_queue_gate_open_total`, "Times that fail-fast ended; starts at 1"),
+    registry("counter", `${prefix}_queue_gate_shut_total`, "Times that fail-fast began"),
   ];
 }
 
@@ -213,6 +215,12 @@ export const FAMILIES: readonly Family[] = [
   registry("gauge", "proxy_build_info", "What is running here", fixed),
 
   registry("counter", "mesh_agent_dns_queries_total", "Queries to the DNS stub, by result", fixed),
+  registry(
+    "counter",
+    "mesh_agent_http_refused_total",
+    "Messages refused for breaking HTTP's rules, before they were requests",
+    fixed,
+  ),
   registry("counter", "mesh_agent_metrics_overflow_total", "Label sets refused because their family was full", fixed),
 ];
 

@@ -7,8 +7,14 @@ export interface EjectionBackoff {
   readonly jitter: number;
 }
 
+/** `minReady`: an endpoint is not set aside while no more than this many are ready; none given: 0. */
 export type EjectionConfig =
-  | { readonly kind: "consecutive"; readonly maxFailures: number; readonly backoff: EjectionBackoff }
+  | {
+      readonly kind: "consecutive";
+      readonly maxFailures: number;
+      readonly backoff: EjectionBackoff;
+      readonly minReady?: number | undefined;
+    }
   | {
       readonly kind: "unified";
       readonly successRateThreshold: number;
@@ -16,6 +22,7 @@ export type EjectionConfig =
       readonly minRequests: number;
       readonly maxConsecutiveFailures: number;
       readonly backoff: EjectionBackoff;
+      readonly minReady?: number | undefined;
     };
 
 /**
@@ -77,13 +84,20 @@ export class Breaker {
     if (this.#state === "limited") this.#state = "probing";
   }
 
-  /** A dispatched request has ended. Those that end while shut do not count. */
-  record(outcome: EjectionOutcome, now: Millis, rng: Rng): void {
+  /**
+   * A dispatched request has ended. Those that end while shut do not count.
+   * @param mayTrip - False: too few others are ready; it stays open, and the next failure asks again.
+   */
+  record(outcome: EjectionOutcome, now: Millis, rng: Rng, mayTrip = true): void {
     switch (this.#state) {
       case "shut":
         return;
       case "open":
         if (outcome !== "abandoned" && this.#trips(outcome, now)) {
+          if (!mayTrip) {
+            this.#inRow = Math.max(0, this.#inRow - 1);
+            return;
+          }
           this.#failedProbes = 0;
           this.#shut(now, rng);
         }

@@ -2,11 +2,15 @@ import type { Millis, Rng } from "../core/clock.ts";
 import { type Endpoint, sameEndpoint } from "../core/endpoint.ts";
 import { Breaker, type EjectionConfig, type EjectionOutcome } from "./ejection.ts";
 import { type Load, PeakEwma, PenaltyPeakEwma } from "./ewma.ts";
-import { pickOfTwo } from "./p2c.ts";
+import { pickOfTwo, pickOfTwoWeighted } from "./p2c.ts";
 
 export type LoadEstimate =
   | { readonly kind: "peak-ewma"; readonly defaultRttMs: number; readonly decayMs: number }
   | { readonly kind: "penalty-peak-ewma"; readonly defaultRttMs: number; readonly decayMs: number };
+
+const ONE = 10_000;
+// What Linkerd's controller multiplies weights of the client's zone with, where it is told to (an experimental flag).
+const NEAR = 10;
 
 /** One endpoint in a set, with what is known about it. Held by requests under way even after it was removed. */
 export class Slot<T> {
@@ -21,11 +25,18 @@ export class Slot<T> {
   connected = false;
   /** Position among the ready; -1: not ready. The set's. */
   at = -1;
+  /** How often it is drawn, and how much it can carry, in the control plane's unit: 10,000 is one. */
+  readonly share: number;
+  readonly capacity: number;
 
   constructor(endpoint: Endpoint, load: Load, breaker: Breaker | undefined) {
     this.endpoint = endpoint;
     this.load = load;
     this.breaker = breaker;
+    this.capacity = endpoint.weight;
+    // A control plane that was told to weigh zones has done it already.
+    const near = endpoint.zoneLocality === "local" && endpoint.weight === ONE;
+    this.share = near ? endpoint.weight * NEAR : endpoint.weight;
   }
 }
 
@@ -48,12 +59,18 @@ export class EndpointSet<T> {
   readonly #slots = new Map<string, Slot<T>>();
   readonly #ready: Slot<T>[] = [];
   readonly #shut: Slot<T>[] = [];
+  readonly #weighted: boolean;
+  /** How many endpoints have which share. With one share for all, draws need not look at it. */
+  readonly #shares = new Map<number, number>();
+  #maxShare = 0;
   #wakeAt: Millis = Number.POSITIVE_INFINITY;
 
-  constructor(owner: SlotOwner<T>, load: LoadEstimate, ejection: EjectionConfig | undefined) {
+  /** @param weighted - Whether weights and zones of endpoints count; Linkerd's balancer reads neither. */
+  constructor(owner: SlotOwner<T>, load: LoadEstimate, ejection: EjectionConfig | undefined, weighted = false) {
     this.#owner = owner;
     this.#load = load;
     this.#ejection = ejection;
+    this.#weighted = weighted;
   }
 
   /** Endpoints known, ready or not. */
@@ -97,7 +114,9 @@ export class EndpointSet<T> {
    */
   pick(rng: Rng, now: Millis): Slot<T> | undefined {
     if (now >= this.#wakeAt) this.expire(now);
-    return pickOfTwo(this.#ready, rng, now);
+    return this.#shares.size > 1
+      ? pickOfTwoWeighted(this.#ready, this.#maxShare, rng, now)
+      : pickOfTwo(this.#ready, rng, now);
   }
 
   /** A request goes to the endpoint. */
@@ -124,7 +143,7 @@ export class EndpointSet<T> {
     const { breaker } = slot;
     if (breaker === undefined) return;
     const before = breaker.state;
-    breaker.record(outcome, now, rng);
+    breaker.record(outcome, now, rng, this.#ready.length > (this.#ejection?.minReady ?? 0));
     if (breaker.state === before) return;
     this.#settle(slot);
     const shutUntil = breaker.timeoutAt();
@@ -168,6 +187,7 @@ export class EndpointSet<T> {
     const breaker = this.#ejection === undefined ? undefined : new Breaker(this.#ejection);
     const slot = new Slot<T>(endpoint, load, breaker);
     this.#slots.set(endpoint.key, slot);
+    this.#countShare(slot.share, 1);
     this.#owner.added(slot);
   }
 
@@ -175,9 +195,24 @@ export class EndpointSet<T> {
     const slot = this.#slots.get(key);
     if (slot === undefined) return;
     this.#slots.delete(key);
+    this.#countShare(slot.share, -1);
     slot.removed = true;
     this.#settle(slot);
     this.#owner.removed(slot);
+  }
+
+  #countShare(share: number, by: 1 | -1): void {
+    if (!this.#weighted) return;
+    const count = (this.#shares.get(share) ?? 0) + by;
+    if (count > 0) {
+      this.#shares.set(share, count);
+      this.#maxShare = Math.max(this.#maxShare, share);
+      return;
+    }
+    this.#shares.delete(share);
+    if (share < this.#maxShare) return;
+    this.#maxShare = 0;
+    for (const other of this.#shares.keys()) this.#maxShare = Math.max(this.#maxShare, other);
   }
 
   /** Puts a slot into the list of the ready ones or takes it out, in constant time. */

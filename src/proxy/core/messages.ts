@@ -28,7 +28,9 @@ export function discoveryKey(target: DiscoveryTarget): string {
 /** Worker → main thread. A worker asks once per target and says when it no longer cares. */
 export type DiscoveryRequest =
   | { readonly type: "discovery.watch"; readonly target: DiscoveryTarget }
-  | { readonly type: "discovery.unwatch"; readonly target: DiscoveryTarget };
+  | { readonly type: "discovery.unwatch"; readonly target: DiscoveryTarget }
+  /** What the hub said of the target is not what the worker finds. */
+  | { readonly type: "discovery.suspect"; readonly target: DiscoveryTarget };
 
 /**
  * Why there is no answer: the control plane said that the question is wrong (`refused`), did not answer within

@@ -18,7 +18,7 @@ export interface Stored<T> {
   readonly confirmedAtMs: number;
 }
 
-const FORMAT = 1;
+const FORMAT = 2;
 // Answers in a burst are written once; at a crash the last few seconds are what the control plane says again anyway.
 const FLUSH_MS = 5_000;
 // Somebody who scans the cluster's networks must not fill the disk.

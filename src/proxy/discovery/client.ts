@@ -82,7 +82,7 @@ export class DiscoveryClient {
   endpoints(path: string): EndpointsHandle {
     let entry = this.#endpoints.get(path);
     if (entry === undefined) {
-      entry = new EndpointsEntry({ kind: "endpoints", path }, this.#clock, this.#outboundIdleMs);
+      entry = new EndpointsEntry({ kind: "endpoints", path }, this.#clock, this.#outboundIdleMs, this.#port);
       this.#endpoints.set(path, entry);
       this.#open(entry);
     }
@@ -242,6 +242,16 @@ const NONE: readonly never[] = [];
 class EndpointsEntry extends BaseEntry implements EndpointsHandle {
   readonly current = new Map<string, Endpoint>();
   readonly #listeners = new Set<EndpointsListener>();
+  readonly #port: DiscoveryPort;
+
+  constructor(target: DiscoveryTarget, clock: Pick<Clock, "now">, idleMs: Millis, port: DiscoveryPort) {
+    super(target, clock, idleMs);
+    this.#port = port;
+  }
+
+  suspect(): void {
+    this.#port.postMessage({ type: "discovery.suspect", target: this.target });
+  }
 
   subscribe(listener: EndpointsListener): () => void {
     this.#listeners.add(listener);

@@ -17,11 +17,18 @@ const CHUNK = 500;
 // leave the question open longer, and a server that hangs is found out by the channel's keep-alive.
 const INITIAL_MS = 30_000;
 
+// A stream that was found silent is replaced; one that turns out to have been right is doubted ever less often.
+const DOUBT_MIN_MS = 5_000;
+const DOUBT_MAX_MS = 300_000;
+
 /** The endpoints behind one balancer. */
 export class EndpointsEntry extends HubEntry {
   readonly #path: string;
   readonly #watch: Watch<destination.Update>;
   #table = new EndpointTable();
+  /** Times in a row that asking again brought nothing new, and when it may be done next. */
+  #doubts = 0;
+  #doubtAgainAt = 0;
 
   constructor(path: string, deps: EntryDeps) {
     super({ kind: "endpoints", path }, deps);
@@ -65,6 +72,19 @@ export class EndpointsEntry extends HubEntry {
     return { ...super.status(wallMs), endpoints: this.#table.endpoints.size };
   }
 
+  /**
+   * The endpoints that are named do not work. The stream may have fallen silent although it is open (Linkerd's bug
+   * 15271): asked again on a new one, the control plane says all that it knows.
+   */
+  override suspect(): void {
+    const now = this.deps.clock.now();
+    if (now < this.#doubtAgainAt || this.#watch.openForMs < DOUBT_MIN_MS) return;
+    this.#doubtAgainAt = now + Math.min(DOUBT_MAX_MS, DOUBT_MIN_MS * 2 ** this.#doubts);
+    this.#doubts++;
+    this.deps.log.info("endpoints do not work that discovery still names: asking again", { target: this.key });
+    this.#watch.reopen();
+  }
+
   /** For `mesh-agent endpoints`. */
   get endpoints(): ReadonlyMap<string, Endpoint> {
     return this.#table.endpoints;
@@ -90,6 +110,7 @@ export class EndpointsEntry extends HubEntry {
     // Not even a first message: a Service without endpoints says nothing at all, or an empty `add`.
     if (change === undefined) return;
     const changed = change.add.length > 0 || change.remove.length > 0;
+    if (changed) this.#doubts = 0;
     if (this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());
     else if (changed) this.publish("live", this.deps.clock.wallMs(), this.#messages(change, false));
     else this.confirm();

@@ -98,6 +98,9 @@ export abstract class HubEntry {
     this.#workers.delete(send);
   }
 
+  /** A worker finds that the answer does not hold. Most kinds have no way to tell. */
+  suspect(): void {}
+
   /** Gives up an answer that nobody confirmed for too long; confirms one whose stream is open. */
   expire(wallMs: number): void {
     if (this.#state !== "ready") return;

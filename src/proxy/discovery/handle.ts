@@ -49,5 +49,7 @@ export interface EndpointsListener {
 /** The endpoints of a backend. `current` grows and shrinks in place; listeners get differences. */
 export interface EndpointsHandle extends Omit<Handle<ReadonlyMap<string, Endpoint>>, "subscribe"> {
   readonly current: ReadonlyMap<string, Endpoint>;
+  /** Endpoints that are named cannot be reached, or none is where some are wanted: the answer may be out of date. */
+  suspect(): void;
   subscribe(listener: EndpointsListener): () => void;
 }

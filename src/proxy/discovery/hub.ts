@@ -124,6 +124,9 @@ export class Hub {
         this.#dropIfUnused(key);
         return;
       }
+      case "discovery.suspect":
+        this.#entries.get(discoveryKey(request.target))?.suspect();
+        return;
       default:
         request satisfies never;
     }

@@ -348,12 +348,15 @@ function decodeLoad(message: outbound.Backend_BalanceP2c, opaque: boolean): Load
 function decodeAccrual(message: outbound.FailureAccrual | undefined): FailureAccrual | undefined {
   if (message === undefined) return undefined;
   const { kind } = message;
+  // Linkerd's proxy does not read it: all endpoints of a pool may be set aside.
+  const floor = message.ejection === undefined ? {} : { minReady: message.ejection.minReadyEndpoints };
   switch (kind.case) {
     case "consecutiveFailures":
       return {
         kind: "consecutive",
         maxFailures: kind.value.maxFailures,
         backoff: decodeBackoff(required(kind.value.backoff, "failure accrual backoff")),
+        ...floor,
       };
     case "unified": {
       const { successRateThreshold, minRequests, maxConsecutiveFailures } = kind.value;
@@ -370,6 +373,7 @@ function decodeAccrual(message: outbound.FailureAccrual | undefined): FailureAcc
         minRequests,
         maxConsecutiveFailures,
         backoff: decodeBackoff(required(kind.value.backoff, "failure accrual backoff")),
+        ...floor,
       };
     }
     default:

@@ -125,6 +125,16 @@ export class Watch<Response> {
     this.#open();
   }
 
+  /** How long the present stream has been open; 0 without one. */
+  get openForMs(): Millis {
+    return this.#stream === undefined ? 0 : this.#deps.clock.now() - this.#openedAt;
+  }
+
+  /** Asks again on a new stream, although the present one seems well: it may have fallen silent. */
+  reopen(): void {
+    if (this.#stream !== undefined) this.#open();
+  }
+
   #open(): void {
     this.#drop();
     let stream: GrpcStream<Response> | undefined;

@@ -6,14 +6,24 @@ import { H, type HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
 import type { EndpointsHandle } from "../discovery/index.ts";
 import { type Backend, type Dispatch, isFailure, type LoadConfig } from "../policy/index.ts";
-import { type Exchange, isGrpc, type ResponseLayer, type Service, stripPeerErrors } from "../stack/index.ts";
+import {
+  type BalancerMeter,
+  type Exchange,
+  grpcStatusOf,
+  isGrpc,
+  type ResponseLayer,
+  type Service,
+  stripPeerErrors,
+} from "../stack/index.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
 import { type EndpointService, endpointService } from "./endpoint.ts";
+import { Suspicion } from "./suspicion.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY.
 const MAX_QUEUED = 10_000;
-// Linkerd connects to every endpoint at once; past this many, further ones are connected as earlier ones go.
+// Linkerd connects to every endpoint at once. 5,000 connections are no use to a host: this many are kept, and an endpoint
+// that does not answer gives its place to another.
 const MAX_EAGER = 64;
 
 type BalancerDispatch = Extract<Dispatch, { kind: "balancer" }>;
@@ -30,26 +40,45 @@ export class Balancer implements Service, ResponseLayer, Timed {
   readonly #backend: Backend;
   readonly #version: "1" | "2";
   readonly #load: LoadConfig;
+  readonly #meter: BalancerMeter;
+  readonly #suspicion: Suspicion;
+  /** Endpoints that are kept connected, and those that would be if there were room. */
+  readonly #eager = new Set<Slot<EndpointService>>();
+  #spare: Slot<EndpointService>[] = [];
   #queue: Exchange[] = [];
   #waitingSince: Millis = 0;
   #failfast = false;
-  #eager = 0;
+  #shownReady = -1;
+  #shownSize = -1;
 
   constructor(deps: OutboundDeps, backend: Backend, dispatch: BalancerDispatch, version: "1" | "2") {
     this.#deps = deps;
     this.#backend = backend;
     this.#version = version;
     this.#load = dispatch.load;
-    this.#set = new EndpointSet<EndpointService>(this, dispatch.load, backend.failureAccrual);
+    this.#meter = deps.meters.balancer("http", backend);
+    this.#set = new EndpointSet<EndpointService>(
+      this,
+      dispatch.load,
+      backend.failureAccrual,
+      deps.config.endpointWeights !== false,
+    );
     this.#handle = deps.discovery.endpoints(dispatch.path);
     this.#handle.retain();
-    this.#set.reset(this.#handle.current.values(), deps.runtime.clock.now());
+    this.#suspicion = new Suspicion(this.#handle);
+    this.#meter.gate(true);
+    this.changed([...this.#handle.current.values()], []);
     this.#unsubscribe = this.#handle.subscribe(this);
   }
 
   /** Whether the distribution may choose this backend. */
   get ready(): boolean {
     return (!this.#failfast || this.#set.readyCount > 0) && this.#queue.length < MAX_QUEUED;
+  }
+
+  /** Whether discovery has said that there is no endpoint. While it has not spoken there may be some. */
+  get empty(): boolean {
+    return this.#set.size === 0 && this.#handle.state === "ready";
   }
 
   call(x: Exchange): void {
@@ -60,41 +89,80 @@ export class Balancer implements Service, ResponseLayer, Timed {
     this.#unsubscribe();
     this.#handle.release();
     this.#deps.runtime.wheel.disarm(this);
+    this.#spare = [];
     this.#set.reset([], this.#deps.runtime.clock.now());
     this.#refuseQueued();
+    this.#meter.closed();
   }
 
   // --- discovery and endpoints -------------------------------------------------------------------------------------
 
   changed(add: readonly Endpoint[], remove: readonly string[]): void {
     this.#set.change(add, remove, this.#deps.runtime.clock.now());
+    if (add.length > 0) this.#meter.updated("Add");
+    if (remove.length > 0) this.#meter.updated("Remove");
     this.#serve();
+    this.#show();
   }
 
   added(slot: Slot<EndpointService>): void {
     const service = endpointService(this.#deps, slot.endpoint, this.#backend, this.#version, () => {
-      if (slot.removed) return;
-      this.#set.setConnected(slot, service.ready);
-      if (service.ready) this.#serve();
-      // A connection that was lost comes back without waiting for a request.
-      else service.connect();
+      if (!slot.removed) this.#readinessChanged(slot, service);
     });
     slot.attachment = service;
-    if (this.#eager < MAX_EAGER) {
-      this.#eager++;
-      service.connect();
-    }
+    if (this.#eager.size < MAX_EAGER) this.#keepConnected(slot);
+    else this.#spare.push(slot);
     this.#set.setConnected(slot, service.ready);
   }
 
   removed(slot: Slot<EndpointService>): void {
     slot.attachment?.close();
-    if (this.#eager < MAX_EAGER) return;
-    for (const other of this.#set.slots()) {
-      if (other.connected) continue;
-      other.attachment?.connect();
-      return;
+    this.#suspicion.worked(slot.endpoint.key);
+    if (this.#eager.delete(slot)) this.#connectSpare();
+  }
+
+  #readinessChanged(slot: Slot<EndpointService>, service: EndpointService): void {
+    this.#set.setConnected(slot, service.ready);
+    if (service.ready) {
+      this.#suspicion.worked(slot.endpoint.key);
+      this.#serve();
+    } else if (this.#eager.has(slot)) {
+      if (service.failing) this.#unreachable(slot);
+      // A connection that was lost comes back without waiting for a request.
+      if (this.#eager.has(slot)) service.connect();
     }
+    this.#show();
+  }
+
+  #unreachable(slot: Slot<EndpointService>): void {
+    this.#suspicion.failed(slot.endpoint.key, this.#deps.runtime.clock.now());
+    if (!this.#connectSpare(slot)) return;
+    this.#spare.push(slot);
+  }
+
+  #keepConnected(slot: Slot<EndpointService>): void {
+    this.#eager.add(slot);
+    slot.attachment?.connect();
+  }
+
+  /** @param instead - Gives up its place. @returns false: there is nobody to take one. */
+  #connectSpare(instead?: Slot<EndpointService>): boolean {
+    for (;;) {
+      const next = this.#spare.shift();
+      if (next === undefined) return false;
+      if (next.removed) continue;
+      if (instead !== undefined) this.#eager.delete(instead);
+      this.#keepConnected(next);
+      return true;
+    }
+  }
+
+  #show(): void {
+    const { size, readyCount } = this.#set;
+    if (readyCount === this.#shownReady && size === this.#shownSize) return;
+    this.#shownReady = readyCount;
+    this.#shownSize = size;
+    this.#meter.endpoints(readyCount, size - readyCount);
   }
 
   // --- the queue ---------------------------------------------------------------------------------------------------
@@ -109,31 +177,48 @@ export class Balancer implements Service, ResponseLayer, Timed {
   expire(now: Millis): void {
     this.#set.expire(now);
     this.#serve();
+    this.#show();
     if (this.#queue.length === 0 || now < this.#waitingSince + this.#deps.config.failfastMs) return;
     this.#failfast = true;
+    this.#meter.gate(false);
+    this.#suspicion.starved();
     this.#refuseQueued();
   }
 
   #enqueue(x: Exchange): void {
     if (this.#failfast || this.#queue.length >= MAX_QUEUED) return x.fail(new ProxyError("load-shed"));
     if (this.#queue.length === 0) this.#waitingSince = this.#deps.runtime.clock.now();
+    x.dispatchedAt = this.#deps.runtime.clock.now();
     this.#queue.push(x);
+    this.#meter.queued();
     this.#deps.runtime.wheel.arm(this);
   }
 
   #refuseQueued(): void {
     const queued = this.#queue;
     this.#queue = [];
-    for (const x of queued) x.fail(new ProxyError("failfast"));
+    for (const x of queued) {
+      this.#dequeued(x);
+      x.fail(new ProxyError("failfast"));
+    }
   }
 
   #serve(): void {
-    if (this.#set.readyCount > 0) this.#failfast = false;
+    if (this.#failfast && this.#set.readyCount > 0) {
+      this.#failfast = false;
+      this.#meter.gate(true);
+    }
     while (this.#queue.length > 0) {
       const x = this.#queue[0] as Exchange;
+      const since = x.dispatchedAt;
       if (!x.ended && !this.#dispatch(x)) return;
+      this.#meter.dequeued((this.#deps.runtime.clock.now() - since) / 1_000);
       this.#queue.shift();
     }
+  }
+
+  #dequeued(x: Exchange): void {
+    this.#meter.dequeued((this.#deps.runtime.clock.now() - x.dispatchedAt) / 1_000);
   }
 
   #dispatch(x: Exchange): boolean {
@@ -153,12 +238,12 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   onResponse(x: Exchange, head: ResponseHead): void {
     if (x.outcome !== "refused") stripPeerErrors(head);
-    x.grpcStatus = statusOf(head.headers);
+    x.grpcStatus = grpcStatusOf(head.headers);
     if (this.#load.kind === "penalty-peak-ewma") this.#penalize(x, head, this.#load);
   }
 
   onTrailers(x: Exchange, trailers: HeaderList): void {
-    x.grpcStatus ??= statusOf(trailers);
+    x.grpcStatus ??= grpcStatusOf(trailers);
   }
 
   onBody(x: Exchange): void {
@@ -185,6 +270,14 @@ export class Balancer implements Service, ResponseLayer, Timed {
             : "success";
     this.#set.classified(slot, outcome, this.#deps.runtime.clock.now(), this.#deps.rng);
     if (this.#set.timeoutAt() !== undefined) this.#deps.runtime.wheel.arm(this);
+    if (failed && x.failure !== undefined) this.#tell(slot, x.failure);
+    else this.#suspicion.worked(slot.endpoint.key);
+    this.#show();
+  }
+
+  #tell(slot: Slot<EndpointService>, { reason }: ProxyError): void {
+    if (reason === "connect-failed" || reason === "connect-timeout" || reason === "identity-mismatch")
+      this.#suspicion.failed(slot.endpoint.key, this.#deps.runtime.clock.now());
   }
 
   /** A failure counts as a long response time, at once (outbound.md §5.3). */
@@ -206,9 +299,4 @@ export class Balancer implements Service, ResponseLayer, Timed {
     x.measured = true;
     this.#set.measured(x.slot as Slot<EndpointService>, x.dispatchedAt, this.#deps.runtime.clock.now(), penaltyMs);
   }
-}
-
-function statusOf(headers: HeaderList): number | undefined {
-  const text = headers.get(H.grpcStatus);
-  return text === undefined ? undefined : Number(text);
 }

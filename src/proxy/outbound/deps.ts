@@ -1,6 +1,6 @@
 import type { Rng } from "../core/clock.ts";
 import type { DiscoveryClient } from "../discovery/index.ts";
-import type { OutboundMeters, Recorder } from "../stack/index.ts";
+import type { AttemptRecorder, OutboundMeters } from "../stack/index.ts";
 import type { Connections } from "../transport/connections.ts";
 import type { MeshTls } from "../transport/mesh-tls.ts";
 import type { Runtime } from "../transport/runtime.ts";
@@ -12,6 +12,10 @@ export interface OutboundConfig {
   readonly connectTimeoutMs: number;
   /** How long a request may wait for a ready endpoint. Linkerd: 3 s. */
   readonly failfastMs: number;
+  /** What becomes of an endpoint whose announced identity cannot be checked. Default: refuse; Linkerd: plaintext. */
+  readonly onMissingIdentity?: "refuse" | "plaintext" | undefined;
+  /** Whether weights and zones of endpoints count in balancing; default: they do. Linkerd's balancer reads neither. */
+  readonly endpointWeights?: boolean | undefined;
   /** Addresses of this workload: endpoints there are spoken to in clear text, by themselves. */
   readonly localIps: ReadonlySet<string>;
   /** `ip:port` of the agent's self-probe: a connection to it has proved, by arriving, that interception works. */
@@ -25,7 +29,7 @@ export interface OutboundDeps {
   readonly discovery: DiscoveryClient;
   readonly mesh: MeshTls;
   readonly connections: Connections;
-  readonly recorder: Recorder;
+  readonly recorder: AttemptRecorder;
   readonly meters: OutboundMeters;
   readonly rng: Rng;
 }

@@ -1,6 +1,7 @@
-import { parseAuthority } from "../core/authority.ts";
+import { isDnsName, parseAuthority } from "../core/authority.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
+import { H } from "../core/header.ts";
 import type { Backend } from "../policy/index.ts";
 import { type Dispatcher, type Exchange, markOrigProto } from "../stack/index.ts";
 import type { ConnectTarget } from "../transport/connect.ts";
@@ -43,10 +44,48 @@ export function connectTarget(deps: OutboundDeps, endpoint: Endpoint, protocol: 
   };
 }
 
+/** Whether discovery announced an identity that we cannot check; such an endpoint is not spoken to in clear text. */
+export function isUnproven(deps: OutboundDeps, endpoint: Endpoint): boolean {
+  return (
+    endpoint.expectsIdentity &&
+    endpoint.identity === undefined &&
+    deps.config.onMissingIdentity !== "plaintext" &&
+    !isLocal(deps, endpoint)
+  );
+}
+
+/**
+ * Makes a request ready for one endpoint, last of all: the identity that the program insists on, the name that a
+ * gateway wants.
+ * @returns false: the exchange has failed.
+ * @see outbound.md §7.5, §8.2
+ */
+function addressed(deps: OutboundDeps, endpoint: Endpoint, x: Exchange): boolean {
+  const { request } = x;
+  const required = request.headers.get(H.l5dRequireId);
+  if (required !== undefined) {
+    request.headers.remove(H.l5dRequireId.lower);
+    const found = isLocal(deps, endpoint) ? undefined : endpoint.identity?.id;
+    // What is no identity at all is dropped without a check.
+    if ((isDnsName(required) || URL.canParse(required)) && found !== required.toLowerCase() && found !== required) {
+      x.fail(new ProxyError("identity-mismatch", `required id ${required}; found ${found ?? "none"}`));
+      return false;
+    }
+  }
+  if (endpoint.authorityOverride !== undefined && !isLocal(deps, endpoint)) {
+    request.authority = endpoint.authorityOverride;
+    request.headers.remove(H.host.lower);
+    request.headers.remove(H.l5dDstCanonical.lower);
+  }
+  return true;
+}
+
 /** Our connections to one endpoint for one HTTP version of the application. */
 export interface EndpointService extends Dispatcher {
   /** An exchange may be dispatched now. */
   readonly ready: boolean;
+  /** The last attempt to connect has failed. */
+  readonly failing: boolean;
   /** Opens what can be opened ahead. */
   connect(): void;
   close(): void;
@@ -64,8 +103,7 @@ export function endpointService(
   version: "1" | "2",
   onReadiness: () => void,
 ): EndpointService {
-  if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(deps, endpoint))
-    return new Unproven(endpoint);
+  if (isUnproven(deps, endpoint)) return new Unproven(endpoint);
   if (version === "2") return new Http2Endpoint(deps, endpoint, backend, onReadiness);
   if (endpoint.hint === "h2" && !isLocal(deps, endpoint))
     return new UpgradedEndpoint(deps, endpoint, backend, onReadiness);
@@ -75,6 +113,7 @@ export function endpointService(
 /** Discovery announced an identity that we cannot check: refused rather than spoken to in clear text. */
 class Unproven implements EndpointService {
   readonly ready = true;
+  readonly failing = false;
   readonly #endpoint: Endpoint;
 
   constructor(endpoint: Endpoint) {
@@ -96,14 +135,19 @@ class Unproven implements EndpointService {
 
 class Http1Endpoint implements EndpointService {
   readonly ready = true;
+  readonly failing = false;
+  readonly #deps: OutboundDeps;
+  readonly #endpoint: Endpoint;
   readonly #pool: Http1Pool;
 
   constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend) {
+    this.#deps = deps;
+    this.#endpoint = endpoint;
     this.#pool = http1Pool(deps, endpoint, backend);
   }
 
   dispatch(x: Exchange): void {
-    this.#pool.dispatch(x);
+    if (addressed(this.#deps, this.#endpoint, x)) this.#pool.dispatch(x);
   }
 
   connect(): void {}
@@ -115,8 +159,12 @@ class Http1Endpoint implements EndpointService {
 
 class Http2Endpoint implements EndpointService {
   protected readonly pool: Http2Pool;
+  protected readonly deps: OutboundDeps;
+  protected readonly endpoint: Endpoint;
 
   constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onReadiness: () => void) {
+    this.deps = deps;
+    this.endpoint = endpoint;
     const params = endpoint.http2;
     this.pool = new Http2Pool(
       deps.runtime,
@@ -147,8 +195,12 @@ class Http2Endpoint implements EndpointService {
     return this.pool.ready;
   }
 
+  get failing(): boolean {
+    return this.pool.lastError !== undefined;
+  }
+
   dispatch(x: Exchange): void {
-    this.pool.dispatch(x);
+    if (addressed(this.deps, this.endpoint, x)) this.pool.dispatch(x);
   }
 
   connect(): void {
@@ -170,9 +222,9 @@ class UpgradedEndpoint extends Http2Endpoint {
   }
 
   override dispatch(x: Exchange): void {
+    if (!addressed(this.deps, this.endpoint, x)) return;
     if (x.upgrade) return this.#upgrades.dispatch(x);
-    // A retry finds its mark in place.
-    if (!x.origProto) markOrigProto(x);
+    markOrigProto(x);
     this.pool.dispatch(x);
   }
 

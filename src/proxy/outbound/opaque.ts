@@ -14,14 +14,15 @@ import {
   findTlsRoute,
   type RouteBackend,
 } from "../policy/index.ts";
-import type { ConnectionFailure, RouteClose, RouteMeter } from "../stack/index.ts";
+import type { BalancerMeter, ConnectionFailure, RouteClose, RouteMeter } from "../stack/index.ts";
 import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
 import { relay } from "../transport/pump.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
-import { connectTarget, isLocal } from "./endpoint.ts";
+import { connectTarget, isUnproven } from "./endpoint.ts";
+import { Suspicion } from "./suspicion.ts";
 
 /** Carries connections that are not parsed: each gets one endpoint, over mTLS where the endpoint has an identity. */
 export class OutboundOpaque {
@@ -58,7 +59,7 @@ export class OutboundOpaque {
       case "forward":
         return connection.connect(dispatch.endpoint, chosen.backend, undefined);
       case "balancer":
-        return this.#balancer(chosen.backend, dispatch).take(connection);
+        return this.#balancer(chosen.backend, dispatch, sni === undefined ? "tcp" : "tls").take(connection);
       case "fail":
         return connection.refuse(dispatch.message, "connect-failed", "invalid_backend");
       default:
@@ -75,15 +76,18 @@ export class OutboundOpaque {
     const { distribution } = route;
     if (distribution.kind === "empty") return undefined;
     const isReady = ({ backend }: RouteBackend<ConnectionFilter>) => this.#balancers.get(backend.key)?.ready ?? true;
+    const isInhabited = (choice: RouteBackend<ConnectionFilter>) =>
+      isReady(choice) && this.#balancers.get(choice.backend.key)?.empty !== true;
+    const { backends } = distribution;
     return distribution.kind === "first-available"
-      ? firstAvailable(distribution.backends, isReady)
-      : randomAvailable(distribution.backends, isReady, this.#deps.rng);
+      ? (firstAvailable(backends, isInhabited) ?? firstAvailable(backends, isReady))
+      : (randomAvailable(backends, isInhabited, this.#deps.rng) ?? randomAvailable(backends, isReady, this.#deps.rng));
   }
 
-  #balancer(backend: Backend, dispatch: Extract<Dispatch, { kind: "balancer" }>): TcpBalancer {
+  #balancer(backend: Backend, dispatch: Extract<Dispatch, { kind: "balancer" }>, protocol: "tcp" | "tls"): TcpBalancer {
     let balancer = this.#balancers.get(backend.key);
     if (balancer === undefined) {
-      balancer = new TcpBalancer(this.#deps, backend, dispatch);
+      balancer = new TcpBalancer(this.#deps, backend, dispatch, protocol);
       this.#balancers.set(backend.key, balancer);
     }
     return balancer;
@@ -97,22 +101,38 @@ class TcpBalancer implements Timed {
   readonly #set: EndpointSet<undefined>;
   readonly #handle: EndpointsHandle;
   readonly #unsubscribe: () => void;
-  #queue: OpaqueConnection[] = [];
+  readonly #meter: BalancerMeter;
+  readonly #suspicion: Suspicion;
+  #queue: { readonly connection: OpaqueConnection; readonly since: Millis }[] = [];
   #waitingSince: Millis = 0;
   #failfast = false;
 
-  constructor(deps: OutboundDeps, backend: Backend, dispatch: Extract<Dispatch, { kind: "balancer" }>) {
+  constructor(
+    deps: OutboundDeps,
+    backend: Backend,
+    dispatch: Extract<Dispatch, { kind: "balancer" }>,
+    protocol: "tcp" | "tls",
+  ) {
     this.#deps = deps;
     this.#backend = backend;
     this.#set = new EndpointSet<undefined>(
       { added: (slot) => this.#set.setConnected(slot, true), removed() {} },
       dispatch.load,
       undefined,
+      deps.config.endpointWeights !== false,
     );
+    this.#meter = deps.meters.balancer(protocol, backend);
+    this.#meter.gate(true);
     this.#handle = deps.discovery.endpoints(dispatch.path);
     this.#handle.retain();
-    this.#set.reset(this.#handle.current.values(), deps.runtime.clock.now());
+    this.#suspicion = new Suspicion(this.#handle);
+    this.changed([...this.#handle.current.values()], []);
     this.#unsubscribe = this.#handle.subscribe(this);
+  }
+
+  /** Whether discovery has said that there is no endpoint. */
+  get empty(): boolean {
+    return this.#set.size === 0 && this.#handle.state === "ready";
   }
 
   get ready(): boolean {
@@ -124,22 +144,26 @@ class TcpBalancer implements Timed {
     const slot = this.#set.pick(this.#deps.rng, now);
     if (slot !== undefined) {
       this.#set.dispatched(slot);
-      connection.connect(slot.endpoint, this.#backend, () => this.#measured(slot, now));
+      connection.connect(slot.endpoint, this.#backend, (error) => this.#measured(slot, now, error));
       return;
     }
     if (this.#failfast) return connection.refuse("no endpoint", "load-shed");
     if (this.#queue.length === 0) this.#waitingSince = now;
-    this.#queue.push(connection);
+    this.#queue.push({ connection, since: now });
+    this.#meter.queued();
     this.#deps.runtime.wheel.arm(this);
   }
 
   changed(add: readonly Endpoint[], remove: readonly string[]): void {
     this.#set.change(add, remove, this.#deps.runtime.clock.now());
+    for (const key of remove) this.#suspicion.worked(key);
+    if (add.length > 0) this.#meter.updated("Add");
+    if (remove.length > 0) this.#meter.updated("Remove");
+    this.#meter.endpoints(this.#set.readyCount, this.#set.size - this.#set.readyCount);
     if (this.#set.readyCount === 0) return;
+    if (this.#failfast) this.#meter.gate(true);
     this.#failfast = false;
-    const queue = this.#queue;
-    this.#queue = [];
-    for (const connection of queue) if (!connection.gone) this.take(connection);
+    for (const connection of this.#dequeue()) if (!connection.gone) this.take(connection);
   }
 
   timeoutAt(): Millis | undefined {
@@ -148,22 +172,32 @@ class TcpBalancer implements Timed {
 
   expire(_now: Millis): void {
     this.#failfast = true;
-    const queue = this.#queue;
-    this.#queue = [];
-    for (const connection of queue) connection.refuse("no endpoint in time", "failfast");
+    this.#meter.gate(false);
+    this.#suspicion.starved();
+    for (const connection of this.#dequeue()) connection.refuse("no endpoint in time", "failfast");
   }
 
   close(): void {
     this.#unsubscribe();
     this.#handle.release();
     this.#deps.runtime.wheel.disarm(this);
-    const queue = this.#queue;
-    this.#queue = [];
-    for (const connection of queue) connection.refuse("destination dropped", "load-shed");
+    for (const connection of this.#dequeue()) connection.refuse("destination dropped", "load-shed");
+    this.#meter.closed();
   }
 
-  #measured(slot: Slot<undefined>, dispatchedAt: Millis): void {
-    this.#set.measured(slot, dispatchedAt, this.#deps.runtime.clock.now());
+  #dequeue(): OpaqueConnection[] {
+    const queue = this.#queue;
+    this.#queue = [];
+    const now = this.#deps.runtime.clock.now();
+    for (const { since } of queue) this.#meter.dequeued((now - since) / 1_000);
+    return queue.map(({ connection }) => connection);
+  }
+
+  #measured(slot: Slot<undefined>, dispatchedAt: Millis, error: ProxyError | undefined): void {
+    const now = this.#deps.runtime.clock.now();
+    this.#set.measured(slot, dispatchedAt, now);
+    if (error === undefined) this.#suspicion.worked(slot.endpoint.key);
+    else this.#suspicion.failed(slot.endpoint.key, now);
   }
 }
 
@@ -213,10 +247,10 @@ class OpaqueConnection implements Drainable {
     route.opened();
   }
 
-  connect(endpoint: Endpoint, backend: Backend, measured: (() => void) | undefined): void {
+  connect(endpoint: Endpoint, backend: Backend, measured: ((error: ProxyError | undefined) => void) | undefined): void {
     const { mesh, meters, config, runtime } = this.#deps;
-    if (endpoint.expectsIdentity && endpoint.identity === undefined && !isLocal(this.#deps, endpoint)) {
-      measured?.();
+    if (isUnproven(this.#deps, endpoint)) {
+      measured?.(undefined);
       return this.refuse(`endpoint ${endpoint.key} should be meshed, but its identity is unusable`, "identity-missing");
     }
     this.#giveUp = connect(
@@ -224,18 +258,19 @@ class OpaqueConnection implements Drainable {
       { timeoutMs: config.connectTimeoutMs, context: mesh.context },
       {
         connected: (opened) => {
-          measured?.();
+          measured?.(undefined);
           this.#endpoint = opened;
           this.#giveUp = undefined;
           this.#socket.off("close", this.#onClose);
           relay(
             { socket: this.#socket, unread: this.#first, meter: this.#meter },
             { socket: opened, unread: undefined, meter: meters.dialled(endpoint, backend) },
+            runtime,
             () => this.#finish(),
           );
         },
         failed: (error: ProxyError) => {
-          measured?.();
+          measured?.(error);
           meters.failed(this.#originalDst, error.reason);
           this.#routeClose = "unexpected";
           runtime.log.info("endpoint unreachable", { why: error.message });

@@ -13,6 +13,7 @@ import type {
   OutboundRule,
   RouteMatch,
 } from "./model.ts";
+import type { RequestLimits } from "./overrides.ts";
 
 /** Proof that a request may pass, with all that later layers and labels need to know about why. */
 export interface Permit {
@@ -48,6 +49,8 @@ export interface OutboundChoice {
   readonly rule: OutboundRule;
   /** For prefix redirects; undefined on a ServiceProfile's routes. */
   readonly match: RouteMatch | undefined;
+  /** Timeouts and retries of this request: the rule's, until its own headers are found to say otherwise. */
+  limits: RequestLimits;
 }
 
 // Decisions are synchronous and never nest, so one view and one finder serve a whole worker.
@@ -100,14 +103,15 @@ export function decideOutbound(http: OutboundHttp, head: RequestHead): OutboundC
   if (http.select === "first") return firstOf(http);
   if (!finder.find(http.routes, view)) return undefined;
   const route = http.routes[finder.route] as OutboundRoute;
-  return { http, route, rule: route.rules[finder.rule] as OutboundRule, match: finder.match };
+  const rule = route.rules[finder.rule] as OutboundRule;
+  return { http, route, rule, match: finder.match, limits: rule };
 }
 
 function firstOf(http: OutboundHttp): OutboundChoice | undefined {
   for (const route of http.routes) {
     const rule = route.rules[0];
     if (rule === undefined || (route.condition !== undefined && !matchProfile(route.condition, view))) continue;
-    return { http, route, rule, match: undefined };
+    return { http, route, rule, match: undefined, limits: rule };
   }
   return undefined;
 }

@@ -243,8 +243,14 @@ export interface Backoff {
   readonly jitter: number;
 }
 
+/** `minReady`: endpoints that stay in use however they fail; none given: 0. */
 export type FailureAccrual =
-  | { readonly kind: "consecutive"; readonly maxFailures: number; readonly backoff: Backoff }
+  | {
+      readonly kind: "consecutive";
+      readonly maxFailures: number;
+      readonly backoff: Backoff;
+      readonly minReady?: number;
+    }
   | {
       readonly kind: "unified";
       /** 0–1; 0 = not by rate. */
@@ -254,6 +260,7 @@ export type FailureAccrual =
       /** 0 = not by row. */
       readonly maxConsecutiveFailures: number;
       readonly backoff: Backoff;
+      readonly minReady?: number;
     };
 
 export type Dispatch =
@@ -269,6 +276,8 @@ export type Dispatch =
 /** A destination of a route: equal {@link key} means that a running balancer or pool may be kept across updates. */
 export interface Backend {
   readonly key: string;
+  /** The Service or EgressNetwork whose policy names it. */
+  readonly parent: ResourceRef;
   readonly ref: ResourceRef;
   readonly dispatch: Dispatch;
   /** Undefined where there is no breaker: forward and opaque backends, profiles. */

@@ -102,15 +102,15 @@ export class Exchange {
 
   /** Decisions, each written by the layer of that name. */
   permit: Permit | undefined;
-  /** Inbound: whose policy was asked, also where it refused. */
+  /** Whose policy was asked, also where it refused. */
   judge: ResourceRef | undefined;
   /** Which route matched, for labels: of the workload's policy or of the destination's. */
   route: ResourceRef | undefined;
   choice: OutboundChoice | undefined;
   backend: Backend | undefined;
   endpoint: Endpoint | undefined;
-  /** Monotonic; undefined = none. */
-  deadlineAt: Millis | undefined;
+  /** Each attempt at answering it was an exchange of its own, and was recorded as such. */
+  attempted = false;
   /** The balancer's own: which of its endpoints was taken, and whether the answer was timed. */
   slot: unknown;
   measured = false;
@@ -262,6 +262,11 @@ export class Exchange {
     this.failure = error;
     if (!this.responseStarted) {
       for (let i = this.#layers.length - 1; i >= 0; i--) if (this.#layers[i]?.onError?.(this, error) === true) return;
+    } else if (!this.responseEnded) {
+      for (let i = this.#layers.length - 1; i >= 0; i--) {
+        const trailers = this.#layers[i]?.onCut?.(this, error);
+        if (trailers !== undefined) return this.#cut(trailers);
+      }
     }
     this.reset(code);
   }
@@ -275,6 +280,17 @@ export class Exchange {
     this.requestEnded = true;
     this.#end();
     this.server.abort(this, code);
+    client?.cancel(this, CANCEL);
+  }
+
+  /** Ends a response that will never be whole with trailers that say so. */
+  #cut(trailers: HeaderList): void {
+    this.outcome = "endpoint-failed";
+    const client = this.client;
+    this.responseEnded = true;
+    this.requestEnded = true;
+    this.server.sendEnd(this, trailers);
+    this.#end();
     client?.cancel(this, CANCEL);
   }
 

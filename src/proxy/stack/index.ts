@@ -12,6 +12,6 @@ export { stopped } from "./filtered.ts";
 export { forward } from "./forward.ts";
 export * from "./meters.ts";
 export { markOrigProto, origProto, stripPeerErrors } from "./orig-proto.ts";
-export { type Recorder, record } from "./record.ts";
-export { isGrpc, type RescueOptions, rescue } from "./rescue.ts";
+export { type AttemptRecorder, type Recorder, type RetryMeter, record } from "./record.ts";
+export { grpcStatusOf, isGrpc, type RescueOptions, rescue } from "./rescue.ts";
 export type { Layer, ResponseLayer, Service } from "./service.ts";

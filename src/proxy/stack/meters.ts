@@ -49,6 +49,19 @@ export interface RouteMeter {
   closed(error: RouteClose): void;
 }
 
+/** Shows how one balancer does. Called when something changes, and for requests only when they have to wait. */
+export interface BalancerMeter {
+  /** Endpoints that can take requests, and those that cannot: connecting, or set aside. */
+  endpoints(ready: number, pending: number): void;
+  updated(op: "Reset" | "Add" | "Remove"): void;
+  queued(): void;
+  dequeued(seconds: number): void;
+  /** The way out of the queue opened or shut: fail-fast began or ended. */
+  gate(open: boolean): void;
+  /** It is no more: what it showed of itself is taken back. */
+  closed(): void;
+}
+
 /** Counts connections that the host's programs open into the mesh. Called per connection, never per request. */
 export interface OutboundMeters {
   accepted(originalDst: SocketAddress): SocketMeter;
@@ -56,6 +69,7 @@ export interface OutboundMeters {
   dialled(endpoint: Endpoint, backend: Backend): SocketMeter;
   failed(originalDst: SocketAddress, failure: ConnectionFailure): void;
   detection(parent: ResourceRef): DetectionMeter;
+  balancer(kind: "http" | "tcp" | "tls", backend: Backend): BalancerMeter;
   /** A connection was accepted for a destination whose policy wants it carried so. */
   protocol(policy: OutboundPolicy): void;
   tcpRoute(parent: ResourceRef, route: ResourceRef, originalDst: SocketAddress): RouteMeter;
@@ -63,6 +77,7 @@ export interface OutboundMeters {
 }
 
 const NO_DETECTION: DetectionMeter = { ended() {} };
+const NO_BALANCER: BalancerMeter = { endpoints() {}, updated() {}, queued() {}, dequeued() {}, gate() {}, closed() {} };
 const NO_ROUTE: RouteMeter = { opened() {}, closed() {} };
 
 /** Counts nothing: for tests and for parts that run without a page. */
@@ -76,6 +91,7 @@ export const NO_METERS: InboundMeters & OutboundMeters = {
   failed() {},
   detection: () => NO_DETECTION,
   transportHeader() {},
+  balancer: () => NO_BALANCER,
   protocol() {},
   tcpRoute: () => NO_ROUTE,
   tlsRoute: () => NO_ROUTE,

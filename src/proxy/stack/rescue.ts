@@ -1,4 +1,4 @@
-import type { ProxyError } from "../core/errors.ts";
+import { type ProxyError, REASONS } from "../core/errors.ts";
 import { H, HeaderList, headerName } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
 import type { Exchange } from "./exchange.ts";
@@ -42,6 +42,19 @@ class Rescue implements Service, ResponseLayer {
     x.answer(answerTo(x, error, this.#options.informs(x)), error.closes);
     return true;
   }
+
+  /** A gRPC client hears in trailers what became of its call (outbound.md §8.4, inbound.md §6.6). */
+  onCut(x: Exchange, error: ProxyError): HeaderList | undefined {
+    if (error.resetCode !== undefined || !isGrpc(x.request) || x.origProto) return undefined;
+    this.#options.onError?.(x, error);
+    const trailers = new HeaderList();
+    // A timeout after the head is reported as Linkerd does, who does not look for its cause.
+    const grpc = error.reason === "response-timeout" ? REASONS.unexpected.grpc : error.grpc;
+    x.grpcStatus = grpc;
+    trailers.add(H.grpcStatus, String(grpc));
+    if (this.#options.informs(x)) trailers.add(GRPC_MESSAGE, fieldValue(error.message));
+    return trailers;
+  }
 }
 
 /** Whether a request wants its errors as gRPC: HTTP/2 with that content type (inbound.md §6.6). */
@@ -49,12 +62,23 @@ export function isGrpc(head: RequestHead): boolean {
   return head.version === "2" && (head.headers.get(H.contentType)?.startsWith(GRPC) ?? false);
 }
 
+/** `grpc-status` from headers or trailers; undefined if they have none. */
+export function grpcStatusOf(headers: HeaderList): number | undefined {
+  const text = headers.get(H.grpcStatus);
+  return text === undefined ? undefined : Number(text);
+}
+
+function fieldValue(message: string): string {
+  return FIELD_VALUE.test(message) ? message : REASONS.unexpected.text;
+}
+
 function answerTo(x: Exchange, error: ProxyError, informs: boolean): ResponseHead {
   const headers = new HeaderList();
-  const message = FIELD_VALUE.test(error.message) ? error.message : "unexpected error";
+  const message = fieldValue(error.message);
   headers.add(H.contentLength, "0");
   const grpc = isGrpc(x.request) && !x.origProto;
   if (grpc) {
+    x.grpcStatus = error.grpc;
     headers.add(H.contentType, GRPC);
     headers.add(H.grpcStatus, String(error.grpc));
     if (informs) headers.add(GRPC_MESSAGE, message);

@@ -17,6 +17,8 @@ export interface ResponseLayer {
   onTrailers?(x: Exchange, trailers: HeaderList): void;
   /** No response has begun. @returns true if the layer took the error over: it answers or tries again. */
   onError?(x: Exchange, error: ProxyError): boolean;
+  /** The response has begun and cannot be completed. @returns Trailers to end it with; undefined: cut it. */
+  onCut?(x: Exchange, error: ProxyError): HeaderList | undefined;
   /** Exactly once, at the very end, however it ended. */
   onEnd?(x: Exchange): void;
 }

@@ -95,9 +95,11 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
         this.#owner.again(x);
         return this.#streamDone();
       }
+      // The connection ended under the stream, or fell silent: that is no word of the endpoint's to pass on.
+      const isLost = this.closed || this.socket.readableEnded || (!remote && stream.fault === undefined);
+      if (isLost) x.fail(endpointLost(), code);
       // RFC 9113 §8.1: NO_ERROR after a complete response only says that the rest of the request is not wanted.
-      const message = remote ? `endpoint reset the stream (${code})` : "endpoint broke HTTP/2";
-      x.fail(new ProxyError("endpoint-reset", message, { resetCode: code }), code);
+      else x.fail(resetBy(remote, code), code);
     }
     this.#streamDone();
   }
@@ -119,6 +121,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
 
   onConnectionError(error: ProtocolError): void {
     this.#failed = true;
+    this.meter.refused(error.section);
     this.runtime.log.debug("closed an HTTP/2 connection", { why: error.message, rule: error.section });
     this.#retire();
     this.finish();
@@ -210,4 +213,9 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     if (this.closed || this.finishing) return;
     if (this.#retired && this.machine.openStreams === 0) this.finish();
   }
+}
+
+function resetBy(remote: boolean, code: number): ProxyError {
+  const message = remote ? `endpoint reset the stream (${code})` : "endpoint broke HTTP/2";
+  return new ProxyError("endpoint-reset", message, { resetCode: code });
 }

@@ -60,10 +60,10 @@ describe("stored answers", () => {
   });
 
   it.each([
-    ["another format", JSON.stringify({ format: 2, confirmedAtMs: 1e15, value: 1 })],
-    ["no value", JSON.stringify({ format: 1, confirmedAtMs: 1e15 })],
-    ["no age", JSON.stringify({ format: 1, value: 1 })],
-    ["half a file", '{"format":1,"conf'],
+    ["another format", JSON.stringify({ format: 1, confirmedAtMs: 1e15, value: 1 })],
+    ["no value", JSON.stringify({ format: 2, confirmedAtMs: 1e15 })],
+    ["no age", JSON.stringify({ format: 2, value: 1 })],
+    ["half a file", '{"format":2,"conf'],
     ["something else", "null"],
     ["nothing", ""],
   ])("are ignored with %s", (_, text) => {

@@ -484,8 +484,8 @@ describe("hub without control plane", () => {
       "null",
       "{}",
       "[]",
-      '{"format":1,"confirmedAtMs":1e15,"value":null}',
-      '{"format":1,"confirmedAtMs":1e15,"value":{}}',
+      '{"format":2,"confirmedAtMs":1e15,"value":null}',
+      '{"format":2,"confirmedAtMs":1e15,"value":{}}',
     ];
     for (const text of nonsense) {
       for (const key of ["inbound 80", "endpoints a.b:80", "outbound 10.0.0.1:80"]) store.files.set(key, text);

@@ -1,0 +1,48 @@
+import type { Endpoint } from "../core/endpoint.ts";
+import { H, type HeaderList } from "../core/header.ts";
+import type { ResponseHead } from "../core/http.ts";
+import type { Backend } from "../policy/index.ts";
+import { type Exchange, grpcStatusOf, type ResponseLayer, type Service, stripPeerErrors } from "../stack/index.ts";
+import type { OutboundDeps } from "./deps.ts";
+import { type EndpointService, endpointService } from "./endpoint.ts";
+
+/** A backend of exactly one endpoint, which is whom the program dialled: no balancing, no breaker. */
+export class Forward implements Service, ResponseLayer {
+  readonly ready = true;
+  readonly empty = false;
+  readonly #deps: OutboundDeps;
+  readonly #endpoint: Endpoint;
+  readonly #service: EndpointService;
+
+  constructor(deps: OutboundDeps, backend: Backend, endpoint: Endpoint, version: "1" | "2") {
+    this.#deps = deps;
+    this.#endpoint = endpoint;
+    this.#service = endpointService(deps, endpoint, backend, version, () => {
+      if (!this.#service.ready) this.#service.connect();
+    });
+  }
+
+  call(x: Exchange): void {
+    x.endpoint = this.#endpoint;
+    x.dispatchedAt = this.#deps.runtime.clock.now();
+    x.observe(this);
+    this.#service.dispatch(x);
+  }
+
+  close(): void {
+    this.#service.close();
+  }
+
+  onResponse(x: Exchange, head: ResponseHead): void {
+    if (x.outcome === "refused") return;
+    // The peer's proxy lost the program behind this very connection: ours is to notice (outbound.md §7.8).
+    if (this.#endpoint.identity !== undefined && head.headers.get(H.l5dProxyConnection) === "close")
+      x.server.closeAfter(x);
+    stripPeerErrors(head);
+    x.grpcStatus = grpcStatusOf(head.headers);
+  }
+
+  onTrailers(x: Exchange, trailers: HeaderList): void {
+    x.grpcStatus ??= grpcStatusOf(trailers);
+  }
+}
