@@ -76,6 +76,7 @@ export class HopProxy {
   readonly connections = new Connections();
   readonly metrics = new MetricsStore(() => performance.now());
   readonly ended: Exchange[] = [];
+  readonly attempted: Exchange[] = [];
   readonly discovery: DiscoveryClient;
   readonly #answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined;
   readonly #listeners: Listener[] = [];
@@ -159,7 +160,11 @@ export class HopProxy {
         discovery: this.discovery,
         mesh: this.mesh,
         connections: this.connections,
-        recorder: { ended: (x) => void this.ended.push(x) },
+        recorder: {
+          ended: (x) => void this.ended.push(x),
+          attempted: (x) => void this.attempted.push(x),
+          retries: () => ({ sent() {}, succeeded() {}, exhausted() {}, overflowed() {} }),
+        },
         meters: new OutboundConnectionRecorder(this.metrics.registry),
         rng: Math.random,
       },
