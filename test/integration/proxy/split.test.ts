@@ -1,0 +1,140 @@
+import { Agent } from "node:http";
+import { afterEach, describe, expect, test } from "vitest";
+import type { Distribution, FailureAccrual } from "../../../src/proxy/policy/index.ts";
+import { onlyBackend } from "../../../src/proxy/policy/index.ts";
+import { App, ask, Balanced, backendOf, routeTo } from "../../support/balanced.ts";
+import { until } from "../../support/until.ts";
+
+const open: { close(): void }[] = [];
+afterEach(() => {
+  for (const each of open.splice(0)) each.close();
+});
+
+const named = (name: string) => new App((_req, res) => res.end(name));
+
+function split(weights: Readonly<Record<string, number>>): Distribution {
+  const backends = Object.entries(weights).map(([path, weight]) => ({ backend: backendOf(path), weight, filters: [] }));
+  return { kind: "random-available", backends };
+}
+
+async function count(port: number, requests: number): Promise<Record<string, number>> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 8 });
+  const seen: Record<string, number> = {};
+  let left = requests;
+  const work = async () => {
+    while (left-- > 0) {
+      const { status, body } = await ask(port, { agent });
+      const key = status === 200 ? body : String(status);
+      seen[key] = (seen[key] ?? 0) + 1;
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, work));
+  agent.destroy();
+  return seen;
+}
+
+async function site(weights: Readonly<Record<string, number>>, silent: readonly string[] = []): Promise<Balanced> {
+  const endpoints: Record<string, Awaited<ReturnType<App["listen"]>>[]> = {};
+  for (const path of Object.keys(weights)) {
+    if (silent.includes(path)) continue;
+    const app = named(path);
+    open.push(app);
+    endpoints[path] = [await app.listen()];
+  }
+  const balanced = await Balanced.start(routeTo(split(weights)), endpoints);
+  open.push(balanced);
+  return balanced;
+}
+
+describe("a weighted split", () => {
+  test("takes new weights without a failed request", async () => {
+    const balanced = await site({ "a:80": 1, "b:80": 1 });
+    const running = count(balanced.port, 600);
+    await until(() => balanced.proxy.ended.length > 200, "requests flow");
+    balanced.update(routeTo(split({ "a:80": 0, "b:80": 1 })));
+    const seen = await running;
+    expect((seen["a:80"] ?? 0) + (seen["b:80"] ?? 0)).toBe(600);
+    expect(await count(balanced.port, 100)).toEqual({ "b:80": 100 });
+  });
+
+  test("gives nothing to a backend that discovery says is empty", async () => {
+    const endpoints = named("a:80");
+    open.push(endpoints);
+    const balanced = await Balanced.start(routeTo(split({ "a:80": 1, "b:80": 9 })), {
+      "a:80": [await endpoints.listen()],
+      "b:80": [],
+    });
+    open.push(balanced);
+    // The first request sets everything up; what discovery says arrives after it.
+    await ask(balanced.port);
+    expect(await count(balanced.port, 200)).toEqual({ "a:80": 200 });
+  });
+
+  test("a backend of which discovery says nothing costs its share only until fail-fast", async () => {
+    const balanced = await site({ "a:80": 1, "b:80": 1 }, ["b:80"]);
+    const first = await count(balanced.port, 40);
+    expect(first["504"] ?? 0).toBeGreaterThan(0);
+    expect(await count(balanced.port, 100)).toEqual({ "a:80": 100 });
+    expect(balanced.suspected).toContain("b:80");
+  });
+});
+
+describe("failure accrual", () => {
+  const accrual: FailureAccrual = {
+    kind: "consecutive",
+    maxFailures: 3,
+    backoff: { minMs: 60_000, maxMs: 60_000, jitter: 0 },
+  };
+
+  test("sets an endpoint aside that fails in a row", async () => {
+    const bad = new App((_req, res) => {
+      res.statusCode = 500;
+      res.end();
+    });
+    const good = named("good");
+    open.push(bad, good);
+    const balanced = await Balanced.start(routeTo(onlyBackend(backendOf("a:80", accrual))), {
+      "a:80": [await bad.listen(), await good.listen()],
+    });
+    open.push(balanced);
+    await count(balanced.port, 60);
+    expect(bad.calls).toBeLessThanOrEqual(10);
+    expect(await count(balanced.port, 40)).toEqual({ good: 40 });
+  });
+
+  test("but not below the number that must stay ready", async () => {
+    const bad = new App((_req, res) => {
+      res.statusCode = 500;
+      res.end("bad");
+    });
+    open.push(bad);
+    const balanced = await Balanced.start(routeTo(onlyBackend(backendOf("a:80", { ...accrual, minReady: 1 }))), {
+      "a:80": [await bad.listen()],
+    });
+    open.push(balanced);
+    expect(await count(balanced.port, 20)).toEqual({ "500": 20 });
+  });
+});
+
+describe("an endpoint that dies under load", () => {
+  test("costs no request with retries on", async () => {
+    const apps = [named("a"), named("b"), named("c")];
+    open.push(...apps);
+    const retry = {
+      maxRetries: 20,
+      maxRequestBytes: 65_536,
+      statusRanges: [{ start: 500, end: 599 }],
+      grpcCodes: [],
+      timeoutMs: undefined,
+      backoff: { minMs: 5, maxMs: 50, jitter: 1 },
+    };
+    const endpoints = await Promise.all(apps.map((app) => app.listen()));
+    const balanced = await Balanced.start(routeTo(onlyBackend(backendOf("a:80")), { retry }), { "a:80": endpoints });
+    open.push(balanced);
+    const running = count(balanced.port, 1_000);
+    await until(() => balanced.proxy.ended.length > 300, "requests flow");
+    apps[0]?.close();
+    const seen = await running;
+    expect((seen["a"] ?? 0) + (seen["b"] ?? 0) + (seen["c"] ?? 0)).toBe(1_000);
+  });
+});
