@@ -3,6 +3,7 @@ import type { Server } from "node:http";
 import { hostname, networkInterfaces } from "node:os";
 import { type Log, type MeshConfiguration, realScheduler, workloadToken } from "../bootstrap/control/index.ts";
 import {
+  AddressWatch,
   AttachClient,
   type HostReadiness,
   NameResolver,
@@ -10,13 +11,7 @@ import {
   type RegistrationState,
   readMachineId,
 } from "../bootstrap/host/index.ts";
-import {
-  acceptAnchors,
-  EnrolledIdentity,
-  FileIdentity,
-  type StoredMembership,
-  saveMembership,
-} from "../bootstrap/identity/index.ts";
+import { acceptAnchors, EnrolledIdentity, type StoredMembership, saveMembership } from "../bootstrap/identity/index.ts";
 import { PROBE } from "../bootstrap/interception/index.ts";
 import { formatCidr, formatSocketAddress, parseCidr } from "../proxy/core/address.ts";
 import type { IdentitySource } from "../proxy/core/identity.ts";
@@ -29,6 +24,7 @@ import { openAnswerStore } from "./answer-store.ts";
 import type { Config } from "./config.ts";
 import { ControlPlaneClient } from "./control-plane.ts";
 import { CommandError, EXIT, type ExitCode } from "./exit.ts";
+import { type FollowedIdentity, followIdentity } from "./identity-source.ts";
 import { INTERCEPTION_FILE, interceptionFile } from "./intercept-file.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import { type ListenerFds, ownListeners, systemdListeners } from "./listeners.ts";
@@ -41,6 +37,7 @@ import type { AgentStatus, LifecycleState } from "./status.ts";
 import { openStore, type Store } from "./store.ts";
 import { serviceManager } from "./systemd.ts";
 import { type Predecessor, readPredecessor, type Successor, startSuccessor } from "./upgrade.ts";
+import { type Validity, ValidityWatch } from "./validity.ts";
 import { VERSION } from "./version.ts";
 import { WorkerPool, workerCount } from "./worker-pool.ts";
 
@@ -49,6 +46,8 @@ const LEAVE_MS = 3_000;
 // An operator who takes the host out of the mesh waits longer for it to be done properly.
 const LEAVE_FOR_GOOD_MS = 15_000;
 const AFTERWORD_MS = 2_000;
+// A host without a valid certificate tries a join string that is still there with the next start.
+const REJOIN_MS = 60_000;
 // Where nobody is connected, nobody has to let go of us: long enough for the goodbye to leave the host.
 const GOODBYE_MS = 200;
 // Who takes over attaches as ready as its predecessor was: its first probes may take this long.
@@ -79,6 +78,15 @@ class Agent {
   #member: StoredMembership | undefined;
   #identity: IdentitySource | undefined;
   #enrolled: EnrolledIdentity | undefined;
+  #followed: FollowedIdentity | undefined;
+  #joinProblem: string | undefined;
+  #rejoin = false;
+  readonly #validity = new ValidityWatch(
+    () => this.#identity?.current(),
+    realScheduler,
+    (validity) => this.#validityChanged(validity),
+  );
+  #address: AddressWatch | undefined;
   #hub: Hub | undefined;
   #workers: WorkerPool | undefined;
   #attach: AttachClient | undefined;
@@ -161,14 +169,16 @@ class Agent {
     });
     identity.subscribe((next) => {
       this.#workers?.identity(next);
+      this.#validity.look();
       this.#gauges();
     });
     this.#hub.keepInbound(this.#ports());
     this.#gauges();
     this.#lease = new LeaseKeeper(this.#log, (family) => this.#intercepted(family));
     this.#lease.start();
-    if (this.#member !== undefined) this.#register(this.#member);
+    if (this.#member !== undefined) await this.#register(this.#member);
     await this.#serveNames(listeners, identity);
+    this.#validity.look();
     this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
   }
 
@@ -177,14 +187,16 @@ class Agent {
   async #identify(): Promise<void> {
     const config = this.#config;
     const log = bootstrapLog(this.#log);
-    if (config["identity.source"] === "files") {
-      const files = new FileIdentity({ directory: config["identity.directory"], scheduler: realScheduler, log });
-      this.#identity = files;
+    this.#followed = followIdentity(config, realScheduler, log);
+    if (this.#followed !== undefined) {
+      this.#identity = this.#followed.source;
       return;
     }
     this.#setState("joining");
-    const member = await membership(config, this.#store, log);
+    const { member, problem, pending } = await membership(config, this.#store, log);
     this.#member = member;
+    this.#joinProblem = problem;
+    this.#rejoin = pending;
     const { configuration } = member;
     this.#enrolled = new EnrolledIdentity({
       identity: member.identity,
@@ -205,10 +217,23 @@ class Agent {
     saveMembership(this.#store, member);
   }
 
-  #register(member: StoredMembership): void {
+  async #register(member: StoredMembership): Promise<void> {
     const config = this.#config;
     const { configuration } = member;
     const log = bootstrapLog(this.#log);
+    const address = new AddressWatch({
+      configured: config["workload.addresses"],
+      enroller: () => this.#attach?.enroller ?? member.enrollers[0],
+      scheduler: realScheduler,
+      changed: () => {
+        this.#log.info("this host's address", { addresses: address.addresses().join(", "), why: address.why() });
+        this.#attach?.touch();
+      },
+    });
+    this.#address = address;
+    // Before the first word to the enroller: changing an address afterwards takes the host out of service for a moment.
+    await address.start();
+    if (this.#stopping !== undefined) return;
     this.#attach = new AttachClient({
       workload: configuration.workload,
       mesh: configuration,
@@ -219,8 +244,13 @@ class Agent {
       version: VERSION,
       scheduler: realScheduler,
       log,
-      addresses: () => config["workload.addresses"],
+      addresses: () => address.addresses(),
       handlers: {
+        observed: (seen) => {
+          address.observed(seen);
+          void address.look();
+        },
+        renew: (withinMs) => this.#enrolled?.renewWithin(withinMs),
         configuration: (next) => this.#configured(next),
         trustAnchors: (roots) => {
           const anchors = acceptAnchors({ roots });
@@ -464,7 +494,13 @@ class Agent {
   #readinessChanged(): void {
     const workers = this.#workers;
     if (workers === undefined || this.#stopping !== undefined) return;
-    if (workers.ready === workers.count && this.#state !== "ready") {
+    const expired = this.#validity.now().kind === "expired";
+    // For systemd it is up: only an operator can do anything about it, and the host's other traffic goes through us.
+    if (expired && this.#state !== "expired") {
+      this.#setState("expired");
+      this.#manager.ready(this.#summary());
+    }
+    if (!expired && workers.ready === workers.count && this.#state !== "ready") {
       this.#setState("ready");
       this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
       if (this.#predecessor === undefined) void this.#manager.ready(this.#summary());
@@ -533,7 +569,22 @@ class Agent {
     this.#readinessChanged();
   }
 
+  /** The certificate ran out, or there is a valid one again. Nothing is ever sent in clear because of it. */
+  #validityChanged(validity: Validity): void {
+    if (validity.kind === "expired") {
+      const remedy =
+        this.#enrolled === undefined
+          ? "renew it where it comes from"
+          : "join again: mesh-agent up mj1.… (mesh-agent invite)";
+      this.#log.error("this host's certificate has run out: peers refuse it", { remedy });
+      if (this.#rejoin) setTimeout(() => void this.#stop(0, false, EXIT.tryAgain), REJOIN_MS).unref();
+    }
+    this.#readinessChanged();
+  }
+
   #hostReadiness(workers: WorkerPool): HostReadiness {
+    if (this.#validity.now().kind === "expired")
+      return { ready: false, reason: "IdentityExpired", message: "the host's certificate has run out" };
     if (workers.ready === 0)
       return { ready: false, reason: "ProxyNotServing", message: "no proxy worker is accepting" };
     const verdict = this.#probes?.verdict();
@@ -575,12 +626,19 @@ class Agent {
         name: identity.name,
         uri: identity.uri,
         notAfter: new Date(identity.notAfterMs).toISOString(),
-        renewalProblem: this.#enrolled?.status().lastError,
+        leftMs: identity.notAfterMs - Date.now(),
+        source: config["identity.source"],
+        renewalProblem: this.#enrolled?.status().lastError ?? this.#followed?.problem(),
+        nextRenewalAtMs: this.#enrolled?.status().nextAttemptAtMs,
       },
+      identityProblem: this.#joinProblem ?? (identity === undefined ? this.#followed?.problem() : undefined),
       registration: this.#attach && {
         attached: this.#attach.state.kind === "attached",
         ready: this.#registration?.ready ?? false,
         why: this.#registration?.message ?? "",
+        awayMs: this.#attach.awayMs,
+        addresses: this.#registration?.addresses ?? this.#address?.addresses() ?? [],
+        addressWhy: this.#address?.why() ?? "",
       },
       workers: {
         ready: this.#workers?.ready ?? 0,
@@ -649,6 +707,9 @@ class Agent {
     this.#lease?.stop();
     this.#names?.close();
     this.#enrolled?.stop();
+    this.#followed?.stop();
+    this.#address?.stop();
+    this.#validity.stop();
     this.#hub?.close();
     await this.#workers?.terminate();
     this.#setState("stopped");

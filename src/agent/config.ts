@@ -82,15 +82,21 @@ export const KEYS = {
     "What the control plane knows this workload as.",
   ),
   "workload.addresses": list("", "Addresses of this workload; empty: all of the host's.", "IP addresses", asText),
-  "identity.source": choice(["enroller", "files"], "enroller", "Where the certificate comes from."),
+  "identity.source": choice(
+    ["enroller", "files", "spiffe"],
+    "enroller",
+    "Where the certificate comes from: the enroller, files, or a SPIFFE Workload API such as SPIRE's.",
+  ),
   "identity.directory": text(
     "/var/lib/mesh-agent/identity",
     "With `files`: directory with tls.key, tls.crt and ca.crt.",
   ),
   "identity.serverName": text(
     "",
-    "With `files`: the name that peers put into SNI; empty: the certificate's first DNS name.",
+    "With `files` or `spiffe`: the name that peers put into SNI (the ExternalWorkload's serverName); empty: the certificate's first DNS name.",
   ),
+  "identity.spiffeSocket": text("/run/spire/sockets/agent.sock", "With `spiffe`: the unix socket of the Workload API."),
+  "identity.spiffeId": text("", "With `spiffe`: which SVID to take if there are several; empty: the first."),
   "identity.machineIdFile": text(
     "/etc/machine-id",
     "What tells this machine from its clones; only a hash of it leaves the host.",

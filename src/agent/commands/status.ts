@@ -22,13 +22,15 @@ function render(status: AgentStatus): string {
     ["state", `${status.state} (up ${age(status.uptimeMs)}, version ${status.version})`],
     ["workload", workload === undefined ? "none: this host has not joined" : `${workload.namespace}/${workload.name}`],
     ["identity", identity === undefined ? "none" : identity.name],
-    [
-      "certificate",
-      identity === undefined
-        ? ""
-        : `until ${identity.notAfter}${identity.renewalProblem === undefined ? "" : ` (renewal fails: ${identity.renewalProblem})`}`,
-    ],
+    ["certificate", identity === undefined ? "" : certificateText(identity)],
+    ...(status.identityProblem === undefined ? [] : [["problem", status.identityProblem]]),
     ["registration", registration === undefined ? "by someone else" : registrationText(registration)],
+    ...(registration === undefined
+      ? []
+      : [["address", `${registration.addresses.join(", ") || "not known"} (${registration.addressWhy})`]]),
+    ...(registration === undefined || registration.attached
+      ? []
+      : [["control plane", awayText(registration.awayMs, identity?.leftMs ?? 0)]]),
     [
       "workers",
       `${workers.ready} of ${workers.count} accepting${workers.restarts > 0 ? `, ${workers.restarts} restarted` : ""}`,
@@ -46,6 +48,18 @@ function render(status: AgentStatus): string {
     entry.why,
   ]);
   return `${table(rows)}\n${watches.length === 0 ? "" : `\n${table([["WATCH", "STATE", "SOURCE", "AGE", "PROBLEM"], ...watches])}\n`}`;
+}
+
+function certificateText(identity: NonNullable<AgentStatus["identity"]>): string {
+  const { notAfter, leftMs, renewalProblem } = identity;
+  if (leftMs < 0) return `RAN OUT ${age(-leftMs)} ago: peers refuse this host; join again with mesh-agent up mj1.…`;
+  const problem = renewalProblem === undefined ? "" : `; renewal fails: ${renewalProblem}`;
+  return `for ${age(leftMs)} more, until ${notAfter}${problem}`;
+}
+
+function awayText(awayMs: number, leftMs: number): string {
+  const away = `not heard for ${age(awayMs)}`;
+  return leftMs < 0 ? away : `${away}; this host goes on for ${age(leftMs)} more, as long as its certificate lives`;
 }
 
 function registrationText(registration: NonNullable<AgentStatus["registration"]>): string {

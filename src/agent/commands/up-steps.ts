@@ -41,12 +41,13 @@ export async function up(options: UpOptions): Promise<void> {
   };
   say("preflight", preflight(config));
   say("join string", storeJoinString(config, options.join));
-  say("service", startService());
+  say("service", startService(options.join !== undefined));
   const status = await waitReady(options, (result) => {
     if (options.output === "text" && process.stdout.isTTY)
       process.stdout.write(`${"waiting".padEnd(14)} ${result}\u001b[K\r`);
   });
   say("identity", status.identity?.name ?? "none");
+  if (status.identityProblem !== undefined) say("problem", status.identityProblem);
   say(
     "registration",
     `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`,
@@ -78,7 +79,8 @@ function preflight(config: Config): string {
   const systemd = version("systemctl", /systemd (\d+)/);
   if (systemd !== undefined && systemd[0] !== undefined && systemd[0] < 249)
     throw new CommandError(EXIT.configuration, `systemd ${systemd[0]} is older than 249`, "upgrade the host");
-  if (config["identity.source"] !== "enroller") return "identity comes from files: nothing to join";
+  if (config["identity.source"] !== "enroller")
+    return `identity comes from ${config["identity.source"] === "files" ? "files" : "a SPIFFE Workload API"}: nothing to join`;
   return `nftables ${nft.join(".")}, systemd ${systemd?.[0] ?? "?"}`;
 }
 
@@ -92,6 +94,7 @@ function version(program: string, pattern: RegExp): number[] | undefined {
 }
 
 function storeJoinString(config: Config, join: string | undefined): string {
+  if (config["identity.source"] !== "enroller") return "not needed";
   const file = config["identity.joinFile"];
   if (join === undefined) {
     if (existsSync(file)) return `found in ${file}`;
@@ -121,10 +124,14 @@ function ownerOf(path: string): { uid: number; gid: number } | undefined {
   return stat && { uid: stat.uid, gid: stat.gid };
 }
 
-function startService(): string {
+/** @param afresh - There is a new join string: an agent that runs already must start again to see it. */
+function startService(afresh: boolean): string {
+  const systemctl = (...args: readonly string[]) =>
+    execFileSync("systemctl", args, { stdio: ["ignore", "pipe", "pipe"], timeout: 150_000 });
   try {
-    execFileSync("systemctl", ["enable", "--now", UNIT], { stdio: ["ignore", "pipe", "pipe"], timeout: 30_000 });
-    return "enabled and started";
+    systemctl("enable", UNIT);
+    systemctl(afresh ? "restart" : "start", UNIT);
+    return afresh ? "enabled and started afresh" : "enabled and started";
   } catch (error) {
     const lines = String((error as { stderr?: Buffer }).stderr ?? "")
       .trim()
@@ -160,6 +167,7 @@ async function waitReady(options: UpOptions, progress: (result: string) => void)
 
 function describe(status: AgentStatus): string {
   const { registration } = status;
+  if (status.identityProblem !== undefined) return status.identityProblem;
   if (status.state !== "ready") return status.state;
   if (registration === undefined) return "ready";
   return registration.attached ? `registered, not Ready: ${registration.why}` : "not attached to the enroller";

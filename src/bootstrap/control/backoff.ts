@@ -9,13 +9,15 @@ export interface BackoffOptions {
 export const RECONNECT: BackoffOptions = { minMs: 1000, maxMs: 60_000 };
 
 /**
- * How long to wait before the next attempt: doubling from `minMs` to `maxMs`, the upper half drawn by chance, so that
- * a crowd that lost the same peer does not come back as one.
+ * How long to wait before the next attempt: anything from `minMs` to twice that, four times, … up to `maxMs`, drawn by
+ * chance. All of the range, not its upper part, and from the first failure on: a crowd that lost the same peer at the
+ * same moment must not come back as one.
  *
  * @param failures - Failures in a row so far, at least 1.
  */
 export function backoffMs(failures: number, options: BackoffOptions, rng: Rng): Millis {
-  const ceiling = Math.min(options.maxMs, options.minMs * 2 ** Math.min(Math.max(failures, 1) - 1, 30));
+  const { minMs, maxMs } = options;
+  const ceiling = Math.min(maxMs, minMs * 2 ** Math.min(Math.max(failures, 1), 30));
   // The floor stays at minMs: full jitter down to zero would let an unlucky draw hammer the peer.
-  return Math.max(options.minMs, ceiling * (0.5 + 0.5 * rng()));
+  return minMs + (ceiling - minMs) * rng();
 }

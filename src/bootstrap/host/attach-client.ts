@@ -6,6 +6,7 @@ import {
   type Order,
   Order_Kind,
 } from "../../proto/gen/meshagent/enroll/v1/enroll_pb.ts";
+import type { Millis } from "../../proxy/core/clock.ts";
 import type { IdentitySource } from "../../proxy/core/identity.ts";
 import {
   type AttachStream,
@@ -44,6 +45,10 @@ export interface AttachHandlers {
   /** DER of every root. */
   readonly trustAnchors?: (roots: readonly Uint8Array[]) => void;
   readonly registration?: (state: RegistrationState) => void;
+  /** Another issuer signs now: renew within so many milliseconds, at a moment of chance. */
+  readonly renew?: (withinMs: Millis) => void;
+  /** Where the enroller sees us; empty if it does not say. */
+  readonly observed?: (address: string) => void;
   /** The workload was revoked: drop the identity. The client has stopped. */
   readonly shutdownIdentity?: (message: string) => void;
   /** A newer process of this machine took over. The client has stopped. */
@@ -94,6 +99,7 @@ const STARTING: HostReadiness = { ready: false, reason: "Starting", message: "th
  */
 export class AttachClient {
   readonly #options: AttachClientOptions;
+  #heardAt: Millis | undefined;
   #state: AttachState = { kind: "detached", error: undefined, failures: 0 };
   #readiness: HostReadiness = STARTING;
   #client: EnrollerClient | undefined;
@@ -114,8 +120,23 @@ export class AttachClient {
     return this.#state;
   }
 
+  /** For how long no enroller has been attached to; 0 while one is, counted from the start if none ever was. */
+  get awayMs(): Millis {
+    const { scheduler } = this.#options;
+    if (this.#state.kind === "attached") return 0;
+    return this.#heardAt === undefined ? 0 : scheduler.now() - this.#heardAt;
+  }
+
+  /** The address in use, or the next to be tried. */
+  get enroller(): string | undefined {
+    const { enrollers } = this.#options;
+    return "enroller" in this.#state ? this.#state.enroller : enrollers[this.#address % Math.max(1, enrollers.length)];
+  }
+
   start(): void {
-    if (this.#stream === undefined && this.#state.kind !== "ended") this.#connect();
+    if (this.#stream !== undefined || this.#state.kind === "ended") return;
+    this.#heardAt ??= this.#options.scheduler.now();
+    this.#connect();
   }
 
   /** Drops the stream without goodbye, as a hot upgrade does: the new process has taken over. */
@@ -205,11 +226,12 @@ export class AttachClient {
     const { handlers, scheduler, log } = this.#options;
     switch (message.kind.case) {
       case "welcome": {
-        const { version, heartbeatMs, wallMs } = message.kind.value;
+        const { version, heartbeatMs, wallMs, observedAddress } = message.kind.value;
         this.#failures = 0;
         this.#heartbeatMs = Math.min(60_000, Math.max(100, heartbeatMs));
         this.#setState({ kind: "attached", enroller: address, version, skewMs: Number(wallMs) - scheduler.wallMs() });
         log.info({ enroller: address, version }, "attached");
+        handlers.observed?.(observedAddress);
         this.#schedule();
         if (this.#leaving !== undefined) this.#sayLeave();
         break;
@@ -243,7 +265,7 @@ export class AttachClient {
     }
   }
 
-  #obey({ kind, message }: Order): void {
+  #obey({ kind, message, withinMs }: Order): void {
     const { handlers, log } = this.#options;
     log.info({ order: kind, message }, "order from the enroller");
     switch (kind) {
@@ -258,7 +280,11 @@ export class AttachClient {
       case Order_Kind.REATTACH:
         this.#drop();
         this.#address++;
+        this.#setState({ kind: "detached", error: undefined, failures: 0 });
         this.#retryIn(this.#options.scheduler.rng() * 1000);
+        break;
+      case Order_Kind.RENEW:
+        handlers.renew?.(withinMs);
         break;
       case Order_Kind.LEFT: {
         const leaving = this.#leaving;
@@ -329,6 +355,7 @@ export class AttachClient {
 
   #setState(state: AttachState): void {
     if (this.#state.kind === "ended") return;
+    if (this.#state.kind === "attached") this.#heardAt = this.#options.scheduler.now();
     this.#state = state;
     this.#options.handlers.state?.(state);
   }

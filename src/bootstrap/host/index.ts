@@ -4,6 +4,7 @@
  * `attach-client.ts`; `leave.ts` is the way out.
  */
 export { routeSource } from "./address.ts";
+export { AddressWatch, type AddressWatchOptions } from "./address-watch.ts";
 export {
   AttachClient,
   type AttachClientOptions,
@@ -15,5 +16,5 @@ export {
 export { check } from "./check.ts";
 export { type LeaveOptions, type Leaver, type Left, leave } from "./leave.ts";
 export { readMachineId } from "./machine-id.ts";
-export { Probes, type ProbesOptions, type ProbeVerdict } from "./probe.ts";
 export { NameResolver, type NameResolverOptions, type ResolvedName } from "./name-resolver.ts";
+export { Probes, type ProbesOptions, type ProbeVerdict } from "./probe.ts";

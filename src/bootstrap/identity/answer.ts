@@ -15,6 +15,8 @@ import {
 } from "../control/index.ts";
 import { exportKey, publicKeyDer } from "./key.ts";
 
+/** A host whose clock is further behind cannot judge certificates at all; the enroller's bound too. */
+const MAX_SKEW_MS = 300_000;
 /** Longer than the enroller ever issues (30 days), with room for clocks. */
 const MAX_LIFE_MS = 32 * 86_400_000;
 /** A life of less could not be renewed in time. */
@@ -59,7 +61,7 @@ export function acceptAnswer(
   if (names[1]?.kind !== "uri" || names[1].value !== uri) throw refused(`the certificate is not for ${uri}`);
   if (leaf.ca) throw refused("the certificate is a CA's");
   const { notBeforeMs, notAfterMs } = validity(leaf);
-  if (notBeforeMs > wallMs) {
+  if (notBeforeMs > wallMs + MAX_SKEW_MS) {
     throw new BootstrapError(
       "clock-skew",
       `the certificate is not valid before ${new Date(notBeforeMs).toISOString()}`,
@@ -67,7 +69,9 @@ export function acceptAnswer(
   }
   if (notAfterMs < wallMs + MIN_LEFT_MS) throw refused("the certificate has ended, or is about to");
   if (notAfterMs - notBeforeMs > MAX_LIFE_MS) throw refused("the certificate would live for more than 30 days");
-  if (!chainsTo(chain, roots, wallMs)) throw refused("the certificate does not chain to the trust anchors");
+  // By our clock it may begin in a moment: peers judge it by theirs.
+  if (!chainsTo(chain, roots, Math.max(wallMs, notBeforeMs)))
+    throw refused("the certificate does not chain to the trust anchors");
   return {
     generation: expected.generation,
     name,

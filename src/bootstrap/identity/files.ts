@@ -12,6 +12,8 @@ export interface FileIdentityOptions {
   readonly key?: string;
   readonly certificate?: string;
   readonly anchors?: string;
+  /** The name that peers put into SNI: the ExternalWorkload's `serverName`. The first DNS name unless told. */
+  readonly serverName?: string;
   readonly scheduler: Scheduler;
   readonly log: Log;
 }
@@ -28,6 +30,7 @@ export class FileIdentity implements IdentitySource {
   readonly #paths: readonly [string, string, string];
   #identity: WorkloadIdentity;
   #seen: string;
+  #problem: string | undefined;
   #watcher: FSWatcher | undefined;
   #cancels: (() => void)[] = [];
 
@@ -67,6 +70,11 @@ export class FileIdentity implements IdentitySource {
     return this.#identity;
   }
 
+  /** Why the present files cannot be taken over; undefined if they are in use. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   subscribe(listener: (identity: WorkloadIdentity) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -75,6 +83,7 @@ export class FileIdentity implements IdentitySource {
   #look(): void {
     const stamp = this.#stamp();
     if (stamp === this.#seen) return;
+    this.#problem = undefined;
     try {
       const identity = this.#read(this.#identity.generation + 1);
       this.#seen = stamp;
@@ -82,7 +91,8 @@ export class FileIdentity implements IdentitySource {
       for (const listener of this.#listeners) listener(identity);
     } catch (error) {
       // Half-written: the stamp is not remembered, so it is tried again.
-      this.#options.log.warn({ error: String(error) }, "the identity's files do not fit together; keeping the old one");
+      this.#problem = error instanceof Error ? error.message : String(error);
+      this.#options.log.warn({ error: this.#problem }, "the identity's files do not fit together; keeping the old one");
     }
   }
 
@@ -109,10 +119,16 @@ export class FileIdentity implements IdentitySource {
       throw new BootstrapError("no-identity", `${certificatePath} is for another key than ${keyPath}`);
     }
     const names = alternativeNames(leaf);
-    const name = names.find((san) => san.kind === "dns")?.value;
+    // Peers name a client by its first name.
+    const name = names.find((san) => san.kind !== "other")?.value;
     const uri = names.find((san) => san.kind === "uri")?.value;
-    if (name === undefined) throw new BootstrapError("no-identity", `${certificatePath} has no DNS name`);
-    return { generation, name, uri, serverName: name, keyPem, certificatePem, trustAnchorsPem, ...validity(leaf) };
+    const serverName = this.#options.serverName ?? names.find((san) => san.kind === "dns")?.value;
+    if (name === undefined)
+      throw new BootstrapError("no-identity", `${certificatePath} has neither a DNS name nor a URI`);
+    if (serverName === undefined) {
+      throw new BootstrapError("no-identity", `${certificatePath} has no DNS name, and no server name is configured`);
+    }
+    return { generation, name, uri, serverName, keyPem, certificatePem, trustAnchorsPem, ...validity(leaf) };
   }
 }
 

@@ -1,5 +1,15 @@
+import { X509Certificate } from "node:crypto";
+import type { Millis } from "../../proxy/core/clock.ts";
 import type { IdentitySource, WorkloadIdentity } from "../../proxy/core/identity.ts";
-import { BootstrapError, type Log, type MeshNames, type Scheduler, type WorkloadName } from "../control/index.ts";
+import {
+  BootstrapError,
+  chainsTo,
+  type Log,
+  type MeshNames,
+  type Scheduler,
+  splitPem,
+  type WorkloadName,
+} from "../control/index.ts";
 import { renew } from "./renew.ts";
 import { renewalDelayMs } from "./renewal.ts";
 
@@ -14,7 +24,11 @@ export interface EnrolledIdentityOptions {
   readonly log: Log;
   /** Keeps a new generation. What it throws is logged and tried again with the next change: a full disk stops nothing. */
   readonly save: (identity: WorkloadIdentity) => void;
+  /** Makes one attempt; for tests. */
+  readonly renew?: typeof renew;
 }
+
+const LOOK_MS = 60_000;
 
 /** How the renewal is doing, for status and metrics. */
 export interface RenewalStatus {
@@ -32,13 +46,19 @@ export class EnrolledIdentity implements IdentitySource {
   #failures = 0;
   #lastError: string | undefined;
   #nextAttemptAtMs = 0;
+  /** Drawn once per certificate: drawn at every look, the earliest draw would win for everybody. */
+  #jitter: number;
+  /** Asked to renew before it is due. */
+  #soonerAt: Millis | undefined;
   #saved = true;
   #running = false;
+  #attempting = false;
   #cancel: () => void = () => {};
 
   constructor(options: EnrolledIdentityOptions) {
     this.#options = options;
     this.#identity = options.identity;
+    this.#jitter = options.scheduler.rng();
   }
 
   /** Begins to renew. */
@@ -70,6 +90,18 @@ export class EnrolledIdentity implements IdentitySource {
     const identity = this.#identity;
     if (identity === undefined || same(identity.trustAnchorsPem, trustAnchorsPem)) return;
     this.#publish({ ...identity, generation: identity.generation + 1, trustAnchorsPem });
+    if (vouchedFor(identity.certificatePem, trustAnchorsPem, this.#options.scheduler.wallMs())) return;
+    // The root above our certificate is gone: whoever hears of that before us refuses us.
+    this.#options.log.error({}, "the trust anchors no longer vouch for this host's certificate; renewing at once");
+    this.renewWithin(0);
+  }
+
+  /** Another issuer signs now: renews at a moment of chance within `ms`, unless the renewal is due before that. */
+  renewWithin(ms: Millis): void {
+    const { scheduler } = this.#options;
+    const at = scheduler.now() + ms * scheduler.rng();
+    this.#soonerAt = Math.min(at, this.#soonerAt ?? at);
+    if (this.#failures === 0) this.#arm();
   }
 
   /** The workload was revoked: from here on there is no identity. */
@@ -83,7 +115,7 @@ export class EnrolledIdentity implements IdentitySource {
     const { workload, mesh, enrollers, version, scheduler } = this.#options;
     const before = this.#identity;
     if (before === undefined) throw new BootstrapError("no-identity", "there is no identity to renew");
-    const fresh = await renew({
+    const fresh = await (this.#options.renew ?? renew)({
       identity: before,
       workload,
       mesh,
@@ -102,21 +134,27 @@ export class EnrolledIdentity implements IdentitySource {
   #arm(): void {
     const { scheduler } = this.#options;
     const identity = this.#identity;
-    if (!this.#running || identity === undefined) return;
-    const state = { notBeforeMs: identity.notBeforeMs, notAfterMs: identity.notAfterMs, failures: this.#failures };
-    const delay = renewalDelayMs(state, scheduler.wallMs(), () => scheduler.rng());
+    if (!this.#running || this.#attempting || identity === undefined) return;
+    const { notBeforeMs, notAfterMs } = identity;
+    const state = { notBeforeMs, notAfterMs, failures: this.#failures };
+    const chance = () => (this.#failures === 0 ? this.#jitter : scheduler.rng());
+    const due = renewalDelayMs(state, scheduler.wallMs(), chance);
+    const delay = Math.min(due, Math.max(0, (this.#soonerAt ?? Number.POSITIVE_INFINITY) - scheduler.now()));
     this.#nextAttemptAtMs = scheduler.wallMs() + delay;
     this.#cancel();
-    // Looked at again at least every hour: a suspended machine or a moved clock makes timers lie.
-    const step = Math.min(delay, 3_600_000);
+    // Looked at again and again: a suspended machine or a moved clock makes timers lie.
+    const step = Math.min(delay, LOOK_MS);
     this.#cancel = scheduler.after(step, () => (step < delay ? this.#arm() : void this.#attempt()));
   }
 
   async #attempt(): Promise<void> {
-    const { log } = this.#options;
+    const { log, scheduler } = this.#options;
+    this.#soonerAt = undefined;
+    this.#attempting = true;
     try {
       const identity = await this.renewNow();
       this.#failures = 0;
+      this.#jitter = scheduler.rng();
       this.#lastError = undefined;
       log.info({ notAfter: new Date(identity.notAfterMs).toISOString() }, "identity renewed");
     } catch (error) {
@@ -124,6 +162,7 @@ export class EnrolledIdentity implements IdentitySource {
       this.#lastError = error instanceof Error ? error.message : String(error);
       log.warn({ error: this.#lastError, failures: this.#failures }, "could not renew the identity; trying again");
     }
+    this.#attempting = false;
     this.#arm();
   }
 
@@ -145,6 +184,11 @@ export class EnrolledIdentity implements IdentitySource {
       this.#options.scheduler.after(60_000, () => this.#save());
     }
   }
+}
+
+function vouchedFor(certificatePem: string, trustAnchorsPem: readonly string[], wallMs: number): boolean {
+  const read = (pem: string) => new X509Certificate(pem);
+  return chainsTo(splitPem(certificatePem).map(read), trustAnchorsPem.map(read), wallMs);
 }
 
 function same(a: readonly string[], b: readonly string[]): boolean {

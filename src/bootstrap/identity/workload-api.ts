@@ -21,7 +21,7 @@ export interface WorkloadApiOptions {
   readonly socket: string;
   /** Which SVID to take, if the agent has several for us; absent: the first, its default. */
   readonly spiffeId?: string;
-  /** The name that peers put in SNI, if the certificate has no DNS name: the ExternalWorkload's `serverName`. */
+  /** The name that peers put into SNI: the ExternalWorkload's `serverName`. The first DNS name unless told. */
   readonly serverName?: string;
   readonly scheduler: Scheduler;
   readonly log: Log;
@@ -44,6 +44,7 @@ export class WorkloadApiIdentity implements IdentitySource {
   #client: Client | undefined;
   #stream: ClientReadableStream<X509SVIDResponse> | undefined;
   #failures = 0;
+  #problem: string | undefined;
   #cancel: () => void = () => {};
 
   constructor(options: WorkloadApiOptions) {
@@ -68,6 +69,11 @@ export class WorkloadApiIdentity implements IdentitySource {
   /** undefined until the first answer. */
   current(): WorkloadIdentity | undefined {
     return this.#identity;
+  }
+
+  /** Why the agent's last answer is missing or cannot be used; undefined if all is well. */
+  get problem(): string | undefined {
+    return this.#problem;
   }
 
   subscribe(listener: (identity: WorkloadIdentity) => void): () => void {
@@ -103,6 +109,7 @@ export class WorkloadApiIdentity implements IdentitySource {
   #retry(why: string): void {
     const { scheduler, log, socket } = this.#options;
     this.#failures++;
+    this.#problem = `the SPIFFE Workload API at ${socket} does not answer: ${why}`;
     log.warn({ socket, error: why, failures: this.#failures }, "the SPIFFE Workload API does not answer; trying again");
     this.#cancel = scheduler.after(
       backoffMs(this.#failures, BACKOFF, () => scheduler.rng()),
@@ -117,10 +124,11 @@ export class WorkloadApiIdentity implements IdentitySource {
       if (svid === undefined) throw new BootstrapError("no-identity", `there is no SVID for ${spiffeId ?? "us"}`);
       const identity = this.#read(svid);
       this.#identity = identity;
+      this.#problem = undefined;
       for (const listener of this.#listeners) listener(identity);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      log.error({ error: reason }, "the SVID cannot be used; keeping the old one");
+      this.#problem = error instanceof Error ? error.message : String(error);
+      log.error({ error: this.#problem }, "the SVID cannot be used; keeping the old one");
     }
   }
 
@@ -139,7 +147,7 @@ export class WorkloadApiIdentity implements IdentitySource {
     const uri = names.find(({ kind }) => kind === "uri")?.value;
     if (uri !== svid.spiffeId)
       throw new BootstrapError("no-identity", "the SVID is for another SPIFFE ID than it says");
-    const serverName = names.find(({ kind }) => kind === "dns")?.value ?? this.#options.serverName;
+    const serverName = this.#options.serverName ?? names.find(({ kind }) => kind === "dns")?.value;
     if (serverName === undefined) {
       throw new BootstrapError("no-identity", "the SVID has no DNS name, and no server name is configured");
     }

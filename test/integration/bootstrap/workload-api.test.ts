@@ -89,7 +89,7 @@ it("takes the identity that the agent gives, and every later one", async () => {
     ],
   });
   await until(() => seen.length > 0, "the next answer");
-  expect(identity.current()).toMatchObject({ generation: 2, name: "dns.shop", serverName: "dns.shop" });
+  expect(identity.current()).toMatchObject({ generation: 2, name: "dns.shop", serverName: "app.shop" });
 });
 
 it("takes the one it is told to take", async () => {

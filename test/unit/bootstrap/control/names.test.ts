@@ -44,11 +44,12 @@ it.each([
   expect(compatible(ours, theirs)).toBe(fit);
 });
 
-it("backs off between its bounds, doubling, never below the floor", () => {
+it("backs off by chance between its floor and a ceiling that doubles", () => {
   const options = { minMs: 1000, maxMs: 60_000 };
   expect(backoffMs(1, options, () => 0)).toBe(1000);
-  expect(backoffMs(3, options, () => 1)).toBe(4000);
-  expect(backoffMs(3, options, () => 0)).toBe(2000);
+  expect(backoffMs(1, options, () => 1)).toBe(2000);
+  expect(backoffMs(3, options, () => 1)).toBe(8000);
+  expect(backoffMs(3, options, () => 0)).toBe(1000);
   expect(backoffMs(1000, options, () => 1)).toBe(60_000);
 });
 

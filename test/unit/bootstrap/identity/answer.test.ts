@@ -81,6 +81,10 @@ describe("an enroller's answer", () => {
     await expect(judge(spoilt)).rejects.toThrow(words);
   });
 
+  it("is taken by a host whose clock is up to five minutes behind", async () => {
+    await judge({ options: { notBeforeMs: Date.now() + 4 * 60_000 } });
+  });
+
   it("not yet valid is a matter of clocks", async () => {
     await expect(judge({ options: { notBeforeMs: Date.now() + HOUR } })).rejects.toMatchObject({ code: "clock-skew" });
   });

@@ -14,8 +14,8 @@ it("does not wait at all once that is past, also after the end", () => {
   expect(renewalDelayMs({ ...LIFE, failures: 0 }, 200_000_000, () => 0)).toBe(0);
 });
 
-it("retries after one second, doubling to a minute, however late it is", () => {
-  const delays = [1, 2, 3, 7, 50].map((failures) => renewalDelayMs({ ...LIFE, failures }, 95_000_000, () => 1));
-  expect(delays).toEqual([1000, 2000, 4000, 60_000, 60_000]);
-  expect(renewalDelayMs({ ...LIFE, failures: 50 }, 0, () => 0)).toBe(30_000);
+it("retries after one to two seconds, later within a minute, however late it is", () => {
+  const at = (failures: number, chance: number) => renewalDelayMs({ ...LIFE, failures }, 95_000_000, () => chance);
+  expect([1, 2, 3, 7, 50].map((failures) => at(failures, 1))).toEqual([2000, 4000, 8000, 60_000, 60_000]);
+  expect([1, 2, 3, 7, 50].map((failures) => at(failures, 0))).toEqual([1000, 1000, 1000, 1000, 1000]);
 });
