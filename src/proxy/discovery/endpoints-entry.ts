@@ -2,6 +2,7 @@ import { destination, grpcService } from "../../proto/index.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { type EndpointsChange, EndpointTable } from "./endpoints.ts";
 import { type EntryDeps, type EntryStatus, HubEntry } from "./entry.ts";
+import { splitUpdate } from "./large-update.ts";
 import type { DiscoveryMessage } from "./messages.ts";
 import { isEndpoints } from "./stored.ts";
 import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
@@ -17,15 +18,29 @@ const CHUNK = 500;
 // leave the question open longer, and a server that hangs is found out by the channel's keep-alive.
 const INITIAL_MS = 30_000;
 
+/** One message as it came: decoded, or in parts that are decoded one by one. */
+type Received = destination.Update | readonly Buffer[];
+
+function deserialize(bytes: Buffer): Received {
+  return splitUpdate(bytes) ?? get.responseDeserialize(bytes);
+}
+
 // A stream that was found silent is replaced; one that turns out to have been right is doubted ever less often.
 const DOUBT_MIN_MS = 5_000;
 const DOUBT_MAX_MS = 300_000;
 
+type Waiting =
+  | { readonly part: Buffer; readonly last: boolean }
+  | { readonly part: undefined; readonly update: destination.Update };
+
 /** The endpoints behind one balancer. */
 export class EndpointsEntry extends HubEntry {
   readonly #path: string;
-  readonly #watch: Watch<destination.Update>;
+  readonly #watch: Watch<Received>;
   #table = new EndpointTable();
+  /** Parts of long messages, and what came after them, in order. */
+  #waiting: Waiting[] = [];
+  #callOff: (() => void) | undefined;
   /** Times in a row that asking again brought nothing new, and when it may be done next. */
   #doubts = 0;
   #doubtAgainAt = 0;
@@ -33,10 +48,13 @@ export class EndpointsEntry extends HubEntry {
   constructor(path: string, deps: EntryDeps) {
     super({ kind: "endpoints", path }, deps);
     this.#path = path;
-    this.#watch = new Watch<destination.Update>(
+    this.#watch = new Watch<Received>(
       {
         open: () => this.#open(),
-        opened: () => this.#table.reconnected(),
+        opened: () => {
+          this.#forgetParts();
+          this.#table.reconnected();
+        },
         message: (message) => this.#received(message),
         refused: (_code, why) => {
           deps.cache.remove(this.key);
@@ -61,6 +79,7 @@ export class EndpointsEntry extends HubEntry {
   }
 
   override stop(): void {
+    this.#forgetParts();
     this.#watch.stop();
   }
 
@@ -98,15 +117,35 @@ export class EndpointsEntry extends HubEntry {
     return this.#messages({ add: [...this.#table.endpoints.values()], remove: [] }, true);
   }
 
-  #open(): GrpcStream<destination.Update> | undefined {
+  #open(): GrpcStream<Received> | undefined {
     const request = { scheme: "", path: this.#path, contextToken: this.deps.contextToken() };
-    return this.deps
-      .destination()
-      ?.makeServerStreamRequest(get.path, get.requestSerialize, get.responseDeserialize, request);
+    return this.deps.destination()?.makeServerStreamRequest(get.path, get.requestSerialize, deserialize, request);
   }
 
-  #received(message: destination.Update): void {
-    const change = this.#table.apply(message);
+  #received(message: Received): void {
+    if ("length" in message)
+      message.forEach((part, i) => void this.#waiting.push({ part, last: i === message.length - 1 }));
+    else if (this.#waiting.length > 0) this.#waiting.push({ part: undefined, update: message });
+    else return this.#apply(this.#table.apply(message));
+    this.#callOff ??= this.deps.timers.after(0, () => this.#takeOne());
+  }
+
+  /** One part per turn of the loop: in between, others get theirs. */
+  #takeOne(): void {
+    const next = this.#waiting.shift();
+    this.#callOff = this.#waiting.length > 0 ? this.deps.timers.after(0, () => this.#takeOne()) : undefined;
+    if (next === undefined) return;
+    if (next.part === undefined) this.#apply(this.#table.apply(next.update));
+    else this.#apply(this.#table.applyPart(get.responseDeserialize(next.part), next.last));
+  }
+
+  #forgetParts(): void {
+    this.#callOff?.();
+    this.#callOff = undefined;
+    this.#waiting = [];
+  }
+
+  #apply(change: EndpointsChange | undefined): void {
     // Not even a first message: a Service without endpoints says nothing at all, or an empty `add`.
     if (change === undefined) return;
     const changed = change.add.length > 0 || change.remove.length > 0;

@@ -21,6 +21,8 @@ export class EndpointTable {
   readonly #endpoints: Map<string, Endpoint>;
   /** The next `add` replaces everything: nothing has been said on this stream yet. */
   #fresh = true;
+  /** While an `add` that replaces everything arrives in parts: what it has named so far. */
+  #named: Set<string> | undefined;
 
   constructor(stored: Iterable<Endpoint> = []) {
     this.#endpoints = new Map();
@@ -34,6 +36,26 @@ export class EndpointTable {
   /** A new stream begins; what is known stays until its first effective message. */
   reconnected(): void {
     this.#fresh = true;
+    this.#named = undefined;
+  }
+
+  /**
+   * Takes one part of a long `add`. New endpoints count at once; what a replacing `add` does not name goes with the
+   * last part.
+   */
+  applyPart(update: destination.Update, last: boolean): EndpointsChange | undefined {
+    if (update.update.case !== "add") return undefined;
+    const given = decodeAll(update.update.value);
+    if (this.#fresh) {
+      this.#fresh = false;
+      this.#named = new Set();
+    }
+    const named = this.#named;
+    if (named !== undefined) for (const key of given.keys()) named.add(key);
+    const add = this.#put(given.values());
+    if (!last || named === undefined) return { add, remove: [] };
+    this.#named = undefined;
+    return { add, remove: this.#dropUnless(named) };
   }
 
   /** @returns undefined: the message has no effect, and does not count as a first one. */
@@ -53,11 +75,7 @@ export class EndpointTable {
   }
 
   #add(message: destination.WeightedAddrSet): EndpointsChange | undefined {
-    const given = new Map<string, Endpoint>();
-    for (const each of message.addrs) {
-      const endpoint = decodeEndpoint(each, message.metricLabels);
-      if (endpoint !== undefined) given.set(endpoint.key, endpoint);
-    }
+    const given = decodeAll(message);
     if (given.size === 0) return undefined;
     if (this.#fresh) {
       this.#fresh = false;
@@ -78,10 +96,15 @@ export class EndpointTable {
   }
 
   #replace(given: Map<string, Endpoint>): EndpointsChange {
-    const remove: string[] = [];
-    for (const key of this.#endpoints.keys()) if (!given.has(key)) remove.push(key);
-    for (const key of remove) this.#endpoints.delete(key);
+    const remove = this.#dropUnless(given);
     return { add: this.#put(given.values()), remove };
+  }
+
+  #dropUnless(kept: { has(key: string): boolean }): string[] {
+    const remove: string[] = [];
+    for (const key of this.#endpoints.keys()) if (!kept.has(key)) remove.push(key);
+    for (const key of remove) this.#endpoints.delete(key);
+    return remove;
   }
 
   #put(given: Iterable<Endpoint>): Endpoint[] {
@@ -94,6 +117,15 @@ export class EndpointTable {
     }
     return add;
   }
+}
+
+function decodeAll(message: destination.WeightedAddrSet): Map<string, Endpoint> {
+  const given = new Map<string, Endpoint>();
+  for (const each of message.addrs) {
+    const endpoint = decodeEndpoint(each, message.metricLabels);
+    if (endpoint !== undefined) given.set(endpoint.key, endpoint);
+  }
+  return given;
 }
 
 /**
