@@ -368,6 +368,8 @@ class Agent {
         detectTimeoutMs: config["outbound.detectTimeout"],
         connectTimeoutMs: config["outbound.connectTimeout"],
         failfastMs: config["outbound.failfastTimeout"],
+        onMissingIdentity: config["outbound.onMissingIdentity"],
+        endpointWeights: config["outbound.endpointWeights"],
         localIps: addresses.length > 0 ? addresses : hostAddresses(),
         probeTargets: [
           formatSocketAddress({ ip: PROBE.v4, port: PROBE.port }),

@@ -158,6 +158,15 @@ export const KEYS = {
   ),
   "outbound.connectTimeout": duration("1s", "To an endpoint: TCP, TLS and transport header."),
   "outbound.failfastTimeout": duration("3s", "How long a request waits for a ready endpoint."),
+  "outbound.onMissingIdentity": choice(
+    ["refuse", "plaintext"],
+    "refuse",
+    "What becomes of an endpoint whose announced identity cannot be checked.",
+  ),
+  "outbound.endpointWeights": boolean(
+    true,
+    "Weights and zones of endpoints count in balancing; false: neither does, as in Linkerd's proxy.",
+  ),
   "proxy.workers": integer(0, 0, 8, "Worker threads; 0: one per core but one, at least one, at most eight."),
   "proxy.maxConnections": integer(
     0,
