@@ -19,6 +19,10 @@ export interface TestCertificateOptions {
   readonly notAfterMs?: number;
   readonly algorithm?: webcrypto.EcKeyGenParams | webcrypto.RsaHashedKeyGenParams;
   readonly usages?: readonly string[];
+  /** Of a CA: how many CAs may stand below it. */
+  readonly pathLength?: number;
+  /** DER of more extensions, by OID. */
+  readonly extra?: Readonly<Record<string, Uint8Array>>;
 }
 
 const P256 = { name: "ECDSA", namedCurve: "P-256" };
@@ -32,7 +36,7 @@ export async function testCertificate(options: TestCertificateOptions = {}): Pro
   const { issuer } = options;
   const signer = issuer?.keys ?? keys;
   const extensions: x509.Extension[] = [
-    new x509.BasicConstraintsExtension(options.ca === true, undefined, true),
+    new x509.BasicConstraintsExtension(options.ca === true, options.pathLength, true),
     new x509.KeyUsagesExtension(
       options.ca === true
         ? x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
@@ -41,10 +45,19 @@ export async function testCertificate(options: TestCertificateOptions = {}): Pro
     ),
     await x509.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto as Crypto),
   ];
+  // By it, and not by its name, is the right one of two roots found: those of a rotation are called the same.
+  if (issuer !== undefined) {
+    extensions.push(
+      await x509.AuthorityKeyIdentifierExtension.create(issuer.keys.publicKey, false, webcrypto as Crypto),
+    );
+  }
   if (options.ca !== true) {
     extensions.push(
       new x509.ExtendedKeyUsageExtension([...(options.usages ?? ["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"])], false),
     );
+  }
+  for (const [oid, value] of Object.entries(options.extra ?? {})) {
+    extensions.push(new x509.Extension(oid, true, new Uint8Array(value)));
   }
   if (options.sans !== undefined) extensions.push(new x509.SubjectAlternativeNameExtension(options.sans, false));
   const rsa = "modulusLength" in (signer.privateKey.algorithm as object);

@@ -22,6 +22,10 @@ export const FAILURES = {
     remedy: "something else answers at that address: check it, then ask for a new join string",
   },
   "answer-refused": { exit: 77, remedy: "check the enroller's version and its issuer certificate" },
+  "issuer-constraints": {
+    exit: 77,
+    remedy: "give the enroller an issuer whose name constraints permit the mesh's identities",
+  },
   "clock-skew": { exit: 75, remedy: "set this host's clock (systemd-timesyncd, chrony), then try again" },
   "workload-taken": {
     exit: 77,

@@ -23,6 +23,7 @@ import {
 } from "../control/index.ts";
 import { usableAddresses } from "./address.ts";
 import { readWorkload } from "./apply.ts";
+import type { Issuer } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
 import { LEASE_DURATION_MS, LEASE_RENEW_MS, Leases } from "./lease.ts";
 import { type HostSigns, judge, LIVENESS, type LivenessOptions } from "./liveness.ts";
@@ -67,7 +68,13 @@ interface Session {
   held: boolean;
   /** Drops a change that waits for its turn. */
   cancelDeferred: () => void;
+  /** The issuer of the host's present certificate, or the one under which it was told to renew. */
+  issuer: Issuer | undefined;
 }
+
+// Signing for a host costs the API two writes: so many hosts a second, and never more than this long for all.
+const RENEWALS_PER_SECOND = 20;
+const MAX_RENEWAL_SPREAD_MS = 300_000;
 
 const CHANGE_LIMIT: RateLimitOptions = { burst: 6, refillMs: 1000, maxSources: 20_000 };
 
@@ -119,7 +126,10 @@ export class Attachments {
         (error) => log.warn({ error: error.message }, "cannot watch workloads"),
       ),
       mesh.subscribe(() => {
-        for (const session of this.#sessions.values()) this.#inform(session);
+        for (const session of this.#sessions.values()) {
+          this.#inform(session);
+          this.#orderRenewal(session);
+        }
       }),
       every(scheduler, 1000, () => this.#sweep()),
       every(scheduler, LEASE_RENEW_MS, () => void this.#leases.renew()),
@@ -229,7 +239,7 @@ export class Attachments {
   }
 
   #join(registration: Registration, hello: Hello, call: AttachCall, peer: Peer): Session {
-    const { scheduler, version, heartbeatMs, log } = this.#options;
+    const { scheduler, version, heartbeatMs, log, mesh } = this.#options;
     const { namespace, name } = registration.workload;
     const key = `${namespace}/${name}`;
     // Same machine, newer process: a hot upgrade overlaps, and the newer one wins.
@@ -246,16 +256,24 @@ export class Attachments {
       leaving: false,
       held: false,
       cancelDeferred: () => {},
+      issuer: peer.certificate !== undefined && mesh.issuer.signed(peer.certificate) ? mesh.issuer : undefined,
     };
     this.#sessions.set(key, session);
     log.info({ host: key, address: peer.address, version: hello.version }, "host attached");
     this.#send(session, {
       kind: {
         case: "welcome",
-        value: { version, heartbeatMs, silenceMs: this.#liveness.silenceMs, wallMs: BigInt(scheduler.wallMs()) },
+        value: {
+          version,
+          heartbeatMs,
+          silenceMs: this.#liveness.silenceMs,
+          wallMs: BigInt(scheduler.wallMs()),
+          observedAddress: peer.address,
+        },
       },
     });
     this.#inform(session);
+    this.#orderRenewal(session);
     this.#leases
       .hold(key)
       .catch((error: unknown) => log.warn({ host: key, error: String(error) }, "could not write a lease"));
@@ -321,6 +339,22 @@ export class Attachments {
         if (andDelete) this.#forget(session);
       },
     );
+  }
+
+  /**
+   * After a change of issuer: until hosts have renewed, the old issuer's root must stay among the anchors. Without an
+   * order that would be most of a certificate's life.
+   */
+  #orderRenewal(session: Session): void {
+    const { mesh } = this.#options;
+    if (session.issuer === mesh.issuer || session.call === undefined) return;
+    // The same key and certificate, read again: with new roots, say.
+    const same = session.issuer?.sameAs(mesh.issuer) === true;
+    session.issuer = mesh.issuer;
+    if (same) return;
+    const withinMs = Math.min(MAX_RENEWAL_SPREAD_MS, Math.ceil((this.#sessions.size * 1000) / RENEWALS_PER_SECOND));
+    const message = "another issuer signs now";
+    this.#send(session, { kind: { case: "order", value: { kind: Order_Kind.RENEW, message, withinMs } } });
   }
 
   /** Tells a host what it has not been told yet. */

@@ -74,6 +74,7 @@ function rights(namespace: string): readonly object[] {
         rule("workload.linkerd.io", ["externalworkloads"], [...look, "create", "patch", "delete"]),
         rule("workload.linkerd.io", ["externalworkloads/status"], ["patch"]),
         rule("", ["services"], ["get"]),
+        rule("", ["events"], ["create"]),
         rule("discovery.k8s.io", ["endpointslices"], look),
         rule("networking.k8s.io", ["servicecidrs"], ["list"]),
       ],

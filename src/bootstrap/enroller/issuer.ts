@@ -5,6 +5,8 @@ import * as x509 from "@peculiar/x509";
 import type { Millis } from "../../proxy/core/clock.ts";
 import { BootstrapError, chainsTo, derToPem, spkiFingerprint, splitPem, validity } from "../control/index.ts";
 
+import { forbidden } from "./name-constraints.ts";
+
 /** Clocks differ: a certificate is valid from a minute ago. */
 const SKEW_MS = 60_000;
 export const LIFETIME_LIMITS = { minMs: 3_600_000, maxMs: 30 * 86_400_000, defaultMs: 86_400_000 } as const;
@@ -96,6 +98,7 @@ export class Issuer {
     const own = chain[0];
     if (own === undefined) throw new Error("the issuer Secret holds no certificate");
     if (!own.ca) throw new Error("the issuer's certificate is not a CA's");
+    checkPath(chain, roots);
     const key = createPrivateKey(keyPem);
     if (!own.checkPrivateKey(key)) throw new Error("the issuer's key does not belong to its certificate");
     if (!chainsTo(chain, roots, wallMs))
@@ -131,6 +134,13 @@ export class Issuer {
     lifetimeMs: Millis,
     wallMs: number,
   ): Promise<IssuedCertificate> {
+    const wrong = forbidden(this.#authorities(), names);
+    if (wrong !== undefined) {
+      throw new BootstrapError(
+        "issuer-constraints",
+        `the mesh's issuer must not sign for ${wrong}: its name constraints`,
+      );
+    }
     const notAfterMs = Math.floor(Math.min(wallMs + lifetimeMs, this.notAfterMs) / 1000) * 1000;
     if (notAfterMs <= wallMs) throw new BootstrapError("try-again", "the mesh's issuer certificate has ended");
     const alternative: x509.JsonGeneralNames = [{ type: "dns", value: names.dns }];
@@ -160,6 +170,20 @@ export class Issuer {
     return { chain: [Buffer.from(leaf.rawData), ...this.#chain.map((certificate) => certificate.raw)], notAfterMs };
   }
 
+  /** Whether this issuer's key signed a certificate: not its predecessor's. */
+  signed(certificate: X509Certificate): boolean {
+    const own = this.#chain[0] as X509Certificate;
+    return certificate.checkIssued(own) && certificate.verify(own.publicKey);
+  }
+
+  sameAs(other: Issuer): boolean {
+    return (this.#chain[0] as X509Certificate).raw.equals((other.#chain[0] as X509Certificate).raw);
+  }
+
+  #authorities(): readonly Buffer[] {
+    return [...this.#chain.map((certificate) => certificate.raw), new X509Certificate(this.rootPem).raw];
+  }
+
   /** The anchor at the end of our chain, PEM: the one to show to clients that look for a pinned root. */
   get rootPem(): string {
     const last = this.#chain.at(-1) as X509Certificate;
@@ -168,6 +192,28 @@ export class Issuer {
       return anchor.raw.equals(last.raw) || (last.checkIssued(anchor) && last.verify(anchor.publicKey));
     });
     return root ?? derToPem(last.raw);
+  }
+}
+
+/**
+ * RFC 5280 §4.2.1.9: how many CAs may stand between a CA and a leaf. Linkerd's own issuer has zero, and may sign.
+ * @throws Error, one line.
+ */
+function checkPath(chain: readonly X509Certificate[], roots: readonly X509Certificate[]): void {
+  const last = chain.at(-1) as X509Certificate;
+  const root = roots.find((anchor) => !anchor.raw.equals(last.raw) && last.checkIssued(anchor));
+  for (const [below, authority] of [...chain, ...(root === undefined ? [] : [root])].entries()) {
+    const parsed = new x509.X509Certificate(authority.raw);
+    const allowed = parsed.getExtension(x509.BasicConstraintsExtension)?.pathLength;
+    if (allowed !== undefined && below > allowed) {
+      throw new Error(
+        `path length ${allowed} of CA ${authority.subject || "without a name"} does not allow ${below} below it`,
+      );
+    }
+    const usages = parsed.getExtension(x509.KeyUsagesExtension)?.usages;
+    if (usages !== undefined && (usages & x509.KeyUsageFlags.keyCertSign) === 0) {
+      throw new Error(`CA ${authority.subject || "without a name"} must not sign certificates (key usage)`);
+    }
   }
 }
 

@@ -29,6 +29,7 @@ import {
 import { readWorkload } from "./apply.ts";
 import { type AttachCall, type Attachments, authenticate } from "./attach.ts";
 import { redeem } from "./invitation.ts";
+import { recordIssue } from "./issue-record.ts";
 import { type ProvenKey, verifyRequest } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
 import type { Mesh } from "./mesh.ts";
@@ -75,7 +76,7 @@ export class EnrollerService {
   }
 
   async enroll(request: EnrollRequest, peer: Peer): Promise<MessageInitShape<typeof EnrollResponseSchema>> {
-    const { client, scheduler, log, mesh, limit, namespace, version } = this.#options;
+    const { client, scheduler, mesh, limit, namespace, version } = this.#options;
     if (!limit.admit(peer.address, scheduler.now())) {
       throw new BootstrapError("rate-limited", `too many attempts from ${peer.address}`);
     }
@@ -109,7 +110,7 @@ export class EnrollerService {
     const registration = planRegistration(terms, request.invitationId, machine, key.fingerprint, metricsPort);
     const { workload } = registration;
     const certificate = await this.#issue(key, workload, () => registration);
-    log.info({ host: `${workload.namespace}/${workload.name}`, address: peer.address }, "host enrolled");
+    this.#record(workload, certificate, "enrolled", peer);
     return {
       version,
       certificate,
@@ -120,7 +121,7 @@ export class EnrollerService {
   }
 
   async renew(request: RenewRequest, peer: Peer): Promise<MessageInitShape<typeof RenewResponseSchema>> {
-    const { client, scheduler, log, mesh } = this.#options;
+    const { client, scheduler, mesh } = this.#options;
     this.#checkVersion(request.version);
     const registration = await authenticate(client, mesh, peer, request.namespace, request.name);
     const key = await verifyRequest(request.csr);
@@ -128,7 +129,7 @@ export class EnrollerService {
       if (latest !== undefined && latest.revoked === undefined) return latest;
       throw new BootstrapError("unknown-workload", `${request.namespace}/${request.name} is gone from the cluster`);
     });
-    log.info({ host: `${request.namespace}/${request.name}` }, "certificate renewed");
+    this.#record(registration.workload, certificate, "renewed", peer);
     return {
       certificate,
       trustAnchors: { roots: mesh.trustAnchorsPem.map(pemToDer) },
@@ -182,6 +183,17 @@ export class EnrollerService {
     const { chain, notAfterMs } = await mesh.issuer.issue(key, names, lifetimeMs, scheduler.wallMs());
     await registrar.register(workload, (latest) => withCertificate(change(latest), key.fingerprint, notAfterMs));
     return { chain: [...chain] };
+  }
+
+  #record(
+    workload: WorkloadName,
+    { chain }: { readonly chain: readonly Buffer[] },
+    why: "enrolled" | "renewed",
+    peer: Peer,
+  ): void {
+    const { client, log, scheduler, namespace } = this.#options;
+    const options = { client, log, wallMs: scheduler.wallMs(), namespace };
+    if (chain[0] !== undefined) recordIssue(options, workload, chain[0], why, peer.address);
   }
 
   #checkVersion(theirs: string): void {

@@ -105,6 +105,62 @@ describe("a certificate", () => {
   });
 });
 
+// NameConstraints { permittedSubtrees [0] { { dNSName [2] "cluster.local" } } }, and others of the same form.
+const constraints = (list: "permitted" | "excluded", tag: number, base: string) => {
+  const tlv = (type: number, content: Buffer) => Buffer.concat([Buffer.of(type, content.length), content]);
+  const subtree = tlv(0x30, tlv(tag, Buffer.from(base)));
+  return { "2.5.29.30": tlv(0x30, tlv(list === "permitted" ? 0xa0 : 0xa1, subtree)) };
+};
+
+describe("an issuer's limits", () => {
+  it.each([
+    ["permit the mesh's domain", "permitted", 0x82, "cluster.local", true],
+    ["permit another domain", "permitted", 0x82, "example.com", false],
+    ["permit a domain that only ends alike", "permitted", 0x82, "ter.local", false],
+    ["exclude the namespace", "excluded", 0x82, "b.serviceaccount.identity.linkerd.cluster.local", false],
+    ["exclude something else", "excluded", 0x82, "c.serviceaccount.identity.linkerd.cluster.local", true],
+    ["permit the trust domain's URIs", "permitted", 0x86, "cluster.local", true],
+    ["permit URIs of hosts below it only", "permitted", 0x86, ".cluster.local", false],
+    ["exclude the trust domain's URIs", "excluded", 0x86, "cluster.local", false],
+  ] as const)("that %s (%s %i %s) decide what it signs", async (_what, list, tag, base, may) => {
+    const key = await verifyRequest(certificationRequest(generateKey()));
+    const pair = await testCertificate({ ca: true, issuer: ca.root, extra: constraints(list, tag, base) });
+    const issued = (await load(pair)).issue(key, NAMES, HOUR, Date.now());
+    if (may) expect((await issued).chain).toHaveLength(2);
+    else await expect(issued).rejects.toMatchObject({ code: "issuer-constraints" });
+  });
+
+  it("hold from the root downwards", async () => {
+    const root = await testCertificate({ ca: true, extra: constraints("permitted", 0x82, "example.com") });
+    const issuer = await load(await testCertificate({ ca: true, issuer: root }), [root.certificatePem]);
+    const key = await verifyRequest(certificationRequest(generateKey()));
+    await expect(issuer.issue(key, NAMES, HOUR, Date.now())).rejects.toMatchObject({ code: "issuer-constraints" });
+  });
+
+  it("of path length zero let it issue leaves, and no CA below it issue any", async () => {
+    const zero = await testCertificate({ name: "zero", ca: true, issuer: ca.root, pathLength: 0 });
+    await load(zero);
+    const below = await testCertificate({ name: "below", ca: true, issuer: zero });
+    const chain = below.certificatePem + zero.certificatePem;
+    await expect(Issuer.load(chain, below.keyPem, [ca.root.certificatePem], Date.now())).rejects.toThrow(
+      "path length 0",
+    );
+    const root = await testCertificate({ name: "short", ca: true, pathLength: 0 });
+    const under = await testCertificate({ ca: true, issuer: root });
+    await expect(load(under, [root.certificatePem])).rejects.toThrow("path length 0");
+  });
+
+  it("tell certificates of its own from those of its predecessor", async () => {
+    const [one, two] = [await load(ca.issuer), await load(await testCertificate({ ca: true, issuer: ca.root }))];
+    const key = await verifyRequest(certificationRequest(generateKey()));
+    const leaf = new X509Certificate((await one.issue(key, NAMES, HOUR, Date.now())).chain[0] as Buffer);
+    expect(one.signed(leaf)).toBe(true);
+    expect(two.signed(leaf)).toBe(false);
+    expect(one.sameAs(await load(ca.issuer))).toBe(true);
+    expect(one.sameAs(two)).toBe(false);
+  });
+});
+
 describe("an issuer is refused", () => {
   it.each([
     ["that is no CA", async () => load(await testCertificate({ issuer: ca.root })), "not a CA"],
