@@ -1,8 +1,15 @@
-import { expect, it } from "vitest";
-import { ClientRecorder, headers, latin1, Relay, requestHead, responseHead, ServerRecorder } from "../support/http1.ts";
-import { readStrictly } from "../support/strict-http1.ts";
-import { readVectors } from "../support/vectors.ts";
-import { type FuzzTarget, fuzz } from "./harness.ts";
+import {
+  ClientRecorder,
+  headers,
+  latin1,
+  Relay,
+  requestHead,
+  responseHead,
+  ServerRecorder,
+} from "../../support/http1.ts";
+import { readStrictly } from "../../support/strict-http1.ts";
+import { readVectors } from "../../support/vectors.ts";
+import type { FuzzTarget } from "../harness.ts";
 
 const COVERS = "src/proxy/wire/http1/";
 const DICTIONARY = [
@@ -142,10 +149,4 @@ const chunks: FuzzTarget = {
   },
 };
 
-it.each([server, pieceByPiece, client, chunks])("$name", (target) => {
-  const report = fuzz(target);
-  expect(report.inputs).toBeGreaterThan(target.seeds.length);
-  console.info(
-    `${target.name}: ${report.inputs} inputs, ${report.corpus} kept, slowest ${report.slowestMs.toFixed(1)} ms per 16 KiB, most kept ${report.keptBytes} B`,
-  );
-});
+export const HTTP1_TARGETS: readonly FuzzTarget[] = [server, pieceByPiece, client, chunks];

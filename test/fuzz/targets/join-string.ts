@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
-import { expect, it } from "vitest";
-import { BootstrapError, decodeJoinString, encodeJoinString } from "../../src/bootstrap/control/index.ts";
-import { type FuzzTarget, fuzz } from "./harness.ts";
+import { BootstrapError, decodeJoinString, encodeJoinString } from "../../../src/bootstrap/control/index.ts";
+import type { FuzzTarget } from "../harness.ts";
 
 const line = encodeJoinString({
   enrollers: ["enroll.example.com:4145"],
@@ -22,7 +21,7 @@ function decode(text: string): void {
   }
 }
 
-const joinString: FuzzTarget = {
+export const joinString: FuzzTarget = {
   name: "join-string",
   seeds: [Buffer.from(line), payload],
   dictionary: [Buffer.from("mj1."), Buffer.from("mj2."), Buffer.of(1, 1), Buffer.of(0xff), Buffer.of(0)],
@@ -36,11 +35,3 @@ const joinString: FuzzTarget = {
     return undefined;
   },
 };
-
-it("join-string", () => {
-  const report = fuzz(joinString);
-  expect(report.inputs).toBeGreaterThan(joinString.seeds.length);
-  console.info(
-    `join-string: ${report.inputs} inputs, ${report.corpus} kept, slowest ${report.slowestMs.toFixed(1)} ms`,
-  );
-});
