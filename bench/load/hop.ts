@@ -15,7 +15,12 @@ import { letWorkerHeapsGrow } from "../../src/agent/worker-heap.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import type { DiscoveryRequest, WorkerReport } from "../../src/proxy/core/messages.ts";
 import type { DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
-import { defaultInboundPolicy, forwardPolicy, type OutboundPolicy } from "../../src/proxy/policy/index.ts";
+import {
+  defaultInboundPolicy,
+  forwardPolicy,
+  type OutboundPolicy,
+  RATE_BUCKET_BYTES,
+} from "../../src/proxy/policy/index.ts";
 
 /** How a hop is set up. Files are PEM; the certificate's first DNS name is the identity of both hops. */
 export interface HopOptions {
@@ -99,6 +104,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
   const { fd } = (holder as unknown as { _handle: { fd: number } })._handle;
   const count = options.workers ?? 1;
   let ready = 0;
+  const rateBuckets = new SharedArrayBuffer(RATE_BUCKET_BYTES);
   for (let index = 0; index < count; index++) {
     const copies = [dup(fd)];
     const start: WorkerStart = {
@@ -121,6 +127,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
       defaultPolicy: "all-authenticated",
       clusterNetworks: [],
       opaquePorts: options.opaque === true ? [options.appPort] : [],
+      rateBuckets,
       identity,
       inboundFds: options.role === "inbound" ? copies : [],
       outboundFds: options.role === "outbound" ? copies : [],

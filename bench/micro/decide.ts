@@ -21,6 +21,7 @@ import {
   defaultInboundPolicy,
   defaultRef,
   type OutboundRoute,
+  RateBuckets,
   RateLimiter,
 } from "../../src/proxy/policy/index.ts";
 
@@ -118,7 +119,11 @@ const byRegex = bestOf([
 ]);
 measure("outbound: one route by regular expression", () => decideOutbound(byRegex, head));
 
-const limiter = new RateLimiter({ ref: undefined, total: 1e9, perIdentity: 1e9, overrides: [] });
+const limiter = new RateLimiter(
+  { ref: undefined, total: 1e9, perIdentity: 1e9, overrides: [] },
+  8080,
+  new RateBuckets(),
+);
 let now = 0;
 measure("rate limits: total and per identity", () => {
   now += 0.001;

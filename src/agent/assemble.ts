@@ -17,7 +17,7 @@ import { formatCidr, formatSocketAddress, parseCidr } from "../proxy/core/addres
 import type { IdentitySource } from "../proxy/core/identity.ts";
 import type { TapEvent } from "../proxy/core/messages.ts";
 import { Hub } from "../proxy/discovery/index.ts";
-import { DEFAULT_POLICIES, type DefaultPolicyName } from "../proxy/policy/index.ts";
+import { DEFAULT_POLICIES, type DefaultPolicyName, RATE_BUCKET_BYTES } from "../proxy/policy/index.ts";
 import { createAdminServer, createControlServer } from "./admin/index.ts";
 import { connectionStart } from "./admittance.ts";
 import { openAnswerStore } from "./answer-store.ts";
@@ -93,6 +93,8 @@ class Agent {
   #registration: RegistrationState | undefined;
   #probes: Probes | undefined;
   #lease: LeaseKeeper | undefined;
+  // Beyond the workers' lives: one that starts again does not refill what clients have used up.
+  readonly #rateBuckets = new SharedArrayBuffer(RATE_BUCKET_BYTES);
   #names: NameService | undefined;
   #servers: Server[] = [];
   #stopping: Promise<void> | undefined;
@@ -348,7 +350,8 @@ class Agent {
 
   #ports(): readonly number[] {
     const mesh = this.#member?.configuration;
-    return [...new Set([...this.#config["inbound.ports"], ...(mesh?.ports.map((port) => port.port) ?? [])])];
+    const declared = mesh?.ports.map((port) => port.port) ?? [];
+    return [...new Set([...this.#config["inbound.ports"], ...declared, this.#config["admin.address"].port])];
   }
 
   #workerStart(): ConstructorParameters<typeof WorkerPool>[0]["start"] extends () => infer R ? R : never {
@@ -362,6 +365,7 @@ class Agent {
         detectTimeoutMs: config["inbound.detectTimeout"],
         connectTimeoutMs: config["inbound.connectTimeout"],
         failfastMs: config["inbound.failfastTimeout"],
+        admin: config["admin.address"],
       },
       outbound: {
         port: config["outbound.port"],
@@ -379,6 +383,7 @@ class Agent {
       defaultPolicy: isDefaultPolicy(configured) ? configured : config["inbound.defaultPolicy"],
       clusterNetworks: this.#clusterNetworks().map(formatCidr),
       opaquePorts: [...config["inbound.opaquePorts"], ...(mesh?.opaquePorts ?? [])],
+      rateBuckets: this.#rateBuckets,
       debug: this.#log.level === "debug",
     };
   }

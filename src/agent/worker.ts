@@ -6,7 +6,7 @@ import type { DiscoveryRequest, MetricsEviction, WorkerOrder, WorkerReport } fro
 import { DiscoveryClient, type DiscoveryMessage } from "../proxy/discovery/index.ts";
 import { InboundAcceptor, type InboundConfig } from "../proxy/inbound/index.ts";
 import { OutboundAcceptor, type OutboundConfig } from "../proxy/outbound/index.ts";
-import { type DefaultPolicyName, defaultInboundPolicy } from "../proxy/policy/index.ts";
+import { type DefaultPolicyName, defaultInboundPolicy, RateBuckets } from "../proxy/policy/index.ts";
 import {
   type Admittance,
   ConnectionLimits,
@@ -34,6 +34,8 @@ export interface WorkerStart {
   readonly defaultPolicy: DefaultPolicyName;
   readonly clusterNetworks: readonly string[];
   readonly opaquePorts: readonly number[];
+  /** Of {@link RATE_BUCKET_BYTES}, the same for all workers. */
+  readonly rateBuckets: SharedArrayBuffer;
   /** How many connections may be open, and where that is counted; undefined: no bound but the descriptors. */
   readonly connections?: ConnectionStart;
   readonly identity: WorkloadIdentity | undefined;
@@ -87,7 +89,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
     config: start.inbound,
     recorder: recorders.inbound,
     meters: meters.inbound,
-    share: 1 / start.workers,
+    buckets: new RateBuckets(start.rateBuckets),
   });
   const outbound = new OutboundAcceptor(
     {
@@ -132,6 +134,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const expiry = setInterval(() => {
     const now = runtime.clock.now();
     discovery.expire(now);
+    inbound.expire(now);
     outbound.expire(now);
   }, EXPIRE_MS);
   expiry.unref();

@@ -15,6 +15,7 @@ import {
   forwardPolicy,
   type InboundPolicy,
   type OutboundPolicy,
+  RateBuckets,
 } from "../../src/proxy/policy/index.ts";
 import type { Exchange } from "../../src/proxy/stack/index.ts";
 import {
@@ -132,6 +133,7 @@ export class HopProxy {
       recorder: { ended: (x) => void this.ended.push(x) },
       meters: new InboundConnectionRecorder(this.metrics.registry),
       rng: Math.random,
+      buckets: new RateBuckets(),
     });
     return port;
   }

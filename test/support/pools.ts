@@ -9,7 +9,7 @@ import { Authority } from "../../src/lab/pki.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import { type DiscoveryRequest, discoveryKey, type TapEvent } from "../../src/proxy/core/messages.ts";
 import type { DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
-import { defaultInboundPolicy, forwardPolicy } from "../../src/proxy/policy/index.ts";
+import { defaultInboundPolicy, forwardPolicy, RATE_BUCKET_BYTES } from "../../src/proxy/policy/index.ts";
 import { CLIENT_NAME, identityFrom, SERVER_NAME, SERVER_URI } from "./hops.ts";
 import { TestLog } from "./log.ts";
 import { until } from "./until.ts";
@@ -59,6 +59,7 @@ export class PoolUnderTest {
         defaultPolicy: "all-authenticated",
         clusterNetworks: [],
         opaquePorts: [],
+        rateBuckets: new SharedArrayBuffer(RATE_BUCKET_BYTES),
         debug: false,
       }),
       identity: () => identity,

@@ -1,20 +1,22 @@
 import { parseIp, type SocketAddress } from "../core/address.ts";
+import type { Millis } from "../core/clock.ts";
 import type { Client } from "../policy/index.ts";
 import type { Accepted } from "../transport/listener.ts";
-import type { InboundDeps } from "./deps.ts";
+import type { InboundDeps, InboundParts } from "./deps.ts";
 import { type Arrival, detectTls } from "./detect.ts";
 import { acceptDirect } from "./direct.ts";
 import { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
+import { Seldom } from "./seldom.ts";
 
 /** Takes every connection that reaches the host's workload. */
 export class InboundAcceptor {
-  readonly #deps: InboundDeps;
+  readonly #deps: InboundParts;
   readonly #http: InboundHttp;
 
   constructor(deps: InboundDeps) {
-    this.#deps = deps;
-    this.#http = new InboundHttp(deps);
+    this.#deps = { ...deps, seldom: new Seldom() };
+    this.#http = new InboundHttp(this.#deps);
   }
 
   accept(accepted: Accepted): void {
@@ -31,11 +33,16 @@ export class InboundAcceptor {
       return;
     }
     const handle = discovery.inbound(originalDst.port);
-    const arrival: Arrival = { ...accepted, originalClient: accepted.client, appAddress: originalDst, handle };
+    const arrival: Arrival = { ...accepted, originalClient: accepted.client, road: "redirected", handle };
     // An opaque port is not looked at: its clients may wait for the server to speak, and their TLS is their own.
     if (handle.current.protocol.kind === "opaque")
       forwardOpaque(this.#deps, { ...arrival, noTls: { kind: "skipped" } }, accepted.socket, client, undefined);
     else detectTls(this.#deps, this.#http, arrival, client);
+  }
+
+  /** Lets go of what no connection has used for a while. Call it about once a second. */
+  expire(now: Millis): void {
+    this.#http.expire(now);
   }
 
   close(): void {

@@ -7,7 +7,7 @@ import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import type { HandshakeWaiter, Terminated } from "../transport/tls-server.ts";
 import { detectHttp } from "../wire/http1/index.ts";
 import { decodeClientHello } from "../wire/tls/index.ts";
-import type { InboundDeps } from "./deps.ts";
+import type { InboundConfig, InboundParts } from "./deps.ts";
 import type { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
 
@@ -16,14 +16,19 @@ export interface Arrival {
   readonly socket: Socket;
   readonly originalClient: SocketAddress;
   readonly originalDst: SocketAddress;
-  /** Where the application listens. */
-  readonly appAddress: SocketAddress;
+  /** `direct`: through our own port, with a transport header that names the port in {@link originalDst}. */
+  readonly road: "redirected" | "direct";
   readonly handle: InboundPolicyHandle;
   readonly noTls?: NoTls | undefined;
 }
 
+/** Where the application listens: never on loopback only, except for our own admin server. */
+export function appAddressOf(config: InboundConfig, { originalDst }: Arrival): SocketAddress {
+  return config.admin?.port === originalDst.port ? config.admin : originalDst;
+}
+
 /** Looks for our own name in a ClientHello: only that is mesh TLS, and it commits to terminating it. */
-export function detectTls(deps: InboundDeps, http: InboundHttp, arrival: Arrival, client: Client): void {
+export function detectTls(deps: InboundParts, http: InboundHttp, arrival: Arrival, client: Client): void {
   const decider: PeekDecider = {
     look(bytes) {
       const hello = decodeClientHello(bytes);
@@ -64,7 +69,7 @@ export function detectTls(deps: InboundDeps, http: InboundHttp, arrival: Arrival
 
 /** Chooses HTTP/1, HTTP/2 or opaque, by the port's policy and, where it leaves that open, by the first bytes. */
 export function detectProtocol(
-  deps: InboundDeps,
+  deps: InboundParts,
   http: InboundHttp,
   arrival: Arrival,
   socket: Socket,
@@ -95,7 +100,7 @@ function startsLikeTls(first: Buffer | undefined): boolean {
 }
 
 function detectHttpVersion(
-  deps: InboundDeps,
+  deps: InboundParts,
   http: InboundHttp,
   arrival: Arrival,
   socket: Socket,

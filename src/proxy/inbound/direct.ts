@@ -6,7 +6,7 @@ import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import type { HandshakeWaiter, Terminated } from "../transport/tls-server.ts";
 import { decodeClientHello } from "../wire/tls/index.ts";
 import { decodeTransportHeader, type TransportHeader } from "../wire/transport-header/index.ts";
-import type { InboundDeps } from "./deps.ts";
+import type { InboundParts } from "./deps.ts";
 import type { Arrival } from "./detect.ts";
 import type { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
@@ -15,11 +15,11 @@ import { forwardOpaque } from "./opaque.ts";
  * The road between meshed peers: our port 4143, mesh TLS with a client identity, the transport header's ALPN, the
  * header, then the stream. Whatever is missing closes the connection without a word.
  */
-export function acceptDirect(deps: InboundDeps, http: InboundHttp, accepted: Accepted, client: Client): void {
+export function acceptDirect(deps: InboundParts, http: InboundHttp, accepted: Accepted, client: Client): void {
   const { socket } = accepted;
   const refuse = (why: string, failure: ConnectionFailure = "unexpected") => {
     deps.meters.failed(accepted.originalDst, failure);
-    deps.runtime.log.debug("refused a direct connection", { client: client.id ?? accepted.client.ip, why });
+    deps.runtime.log.debug("refused a direct connection", { client: accepted.client.ip, why });
     socket.destroy();
   };
   const waiter: HandshakeWaiter = {
@@ -51,7 +51,7 @@ export function acceptDirect(deps: InboundDeps, http: InboundHttp, accepted: Acc
 }
 
 function readHeader(
-  deps: InboundDeps,
+  deps: InboundParts,
   http: InboundHttp,
   accepted: Accepted,
   done: Terminated,
@@ -74,7 +74,7 @@ function readHeader(
 }
 
 function dispatch(
-  deps: InboundDeps,
+  deps: InboundParts,
   http: InboundHttp,
   accepted: Accepted,
   done: Terminated,
@@ -89,17 +89,15 @@ function dispatch(
   // A name asks us to be a gateway for it, which a host is not.
   if (header.name !== undefined) return refuse(`not a gateway for ${header.name}`, "gateway-refused");
   if (header.port === deps.config.port) return refuse("loop: the header names our own port", "loop-detected");
-  const local = deps.local?.get(header.port);
-  if (local !== undefined) return local(done.socket, rest, client.id);
-  const appAddress: SocketAddress = { ip: accepted.originalDst.ip, port: header.port };
+  const originalDst: SocketAddress = { ip: accepted.originalDst.ip, port: header.port };
   const arrival: Arrival = {
     socket: accepted.socket,
     originalClient: accepted.client,
-    originalDst: appAddress,
-    appAddress,
+    originalDst,
+    road: "direct",
     handle: deps.discovery.inbound(header.port),
   };
   // Absent means opaque, whatever the port's policy would detect (inbound.md §9.2).
   if (protocol === undefined) forwardOpaque(deps, arrival, done.socket, client, rest);
-  else http.serve(protocol === "http2" ? "2" : "1", arrival, done.socket, client, rest, true);
+  else http.serve(protocol === "http2" ? "2" : "1", arrival, done.socket, client, rest);
 }

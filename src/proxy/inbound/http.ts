@@ -1,12 +1,15 @@
 import type { Socket } from "node:net";
 import { formatSocketAddress } from "../core/address.ts";
+import type { Millis } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
-import { H } from "../core/header.ts";
+import { H, type HeaderList } from "../core/header.ts";
+import type { ResponseHead } from "../core/http.ts";
 import type { InboundPolicyHandle } from "../discovery/index.ts";
 import {
   type Client,
   decideInbound,
   filterRequest,
+  isAudit,
   type Permit,
   RateLimiter,
   type RateLimits,
@@ -16,9 +19,12 @@ import {
   type Dispatcher,
   type Exchange,
   forward,
+  grpcStatusOf,
+  isGrpc,
   type Layer,
   origProto,
   type Peer,
+  type ResponseLayer,
   record,
   rescue,
   type Service,
@@ -28,8 +34,10 @@ import {
 import { Http1ServerConnection } from "../transport/http1-server.ts";
 import { Http2ServerConnection } from "../transport/http2-server.ts";
 import { Http1Pool, Http2Pool } from "../transport/pool.ts";
-import type { InboundDeps } from "./deps.ts";
-import type { Arrival } from "./detect.ts";
+import { adminOnly } from "./admin.ts";
+import type { InboundParts } from "./deps.ts";
+import { type Arrival, appAddressOf } from "./detect.ts";
+import { InFlight, inFlight } from "./in-flight.ts";
 
 // A peer that proved an identity carries everybody's requests over one connection; anyone else speaks for itself.
 const MESH_STREAMS = 1_000;
@@ -37,35 +45,35 @@ const CLIENT_STREAMS = 100;
 // Linkerd: LINKERD2_PROXY_INBOUND_CONNECT_EXP_BACKOFF, 100 ms to 10 s.
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 10_000;
-// An application that is away fails every request in the same way: its operator needs one line, not all of them.
-const SAY_AGAIN_MS = 10_000;
+// Linkerd: LINKERD2_PROXY_INBOUND_MAX_IN_FLIGHT.
+const MAX_IN_FLIGHT = 100_000;
+// Linkerd: LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT. A meshed peer may name any port, so stacks must come and go.
+const IDLE_MS = 90_000;
 
 /** Serves HTTP connections to the host's workload. */
 export class InboundHttp {
-  readonly #deps: InboundDeps;
+  readonly #deps: InboundParts;
   /** One stack and its pools per application address and road. */
   readonly #targets = new Map<string, Target>();
+  readonly #roads: Readonly<Record<Arrival["road"], InFlight>>;
 
-  constructor(deps: InboundDeps) {
+  constructor(deps: InboundParts) {
     this.#deps = deps;
+    const limit = deps.config.maxInFlight ?? MAX_IN_FLIGHT;
+    this.#roads = { redirected: new InFlight(limit), direct: new InFlight(limit) };
   }
 
-  /** @param direct - Came with a transport header: such a request must name its authority itself. */
-  serve(
-    version: "1" | "2",
-    arrival: Arrival,
-    socket: Socket,
-    client: Client,
-    first: Buffer | undefined,
-    direct = false,
-  ): void {
+  serve(version: "1" | "2", arrival: Arrival, socket: Socket, client: Client, first: Buffer | undefined): void {
     const { runtime, connections } = this.#deps;
     const peer: Peer = { address: arrival.originalClient, originalDst: arrival.originalDst, client };
-    const target = this.#target(arrival, direct);
+    const target = this.#target(arrival);
+    target.open++;
     const meter = this.#deps.meters.accepted(peer, arrival.handle.current.ref);
     arrival.handle.retain();
     const closed = (connection: Http1ServerConnection | Http2ServerConnection) => {
       arrival.handle.release();
+      target.open--;
+      target.unusedSince = runtime.clock.now();
       connections.delete(connection);
     };
     const connection =
@@ -89,16 +97,25 @@ export class InboundHttp {
     connection.start(first);
   }
 
+  /** Forgets the targets that no connection has used for a while. */
+  expire(now: Millis): void {
+    for (const [key, target] of this.#targets) {
+      if (target.open > 0 || now - target.unusedSince < IDLE_MS) continue;
+      this.#targets.delete(key);
+      target.close();
+    }
+  }
+
   close(): void {
     for (const target of this.#targets.values()) target.close();
     this.#targets.clear();
   }
 
-  #target(arrival: Arrival, direct: boolean): Target {
-    const key = `${formatSocketAddress(arrival.appAddress)}${direct ? " direct" : ""}`;
+  #target(arrival: Arrival): Target {
+    const key = `${arrival.road} ${formatSocketAddress(arrival.originalDst)}`;
     let target = this.#targets.get(key);
     if (target === undefined) {
-      target = newTarget(this.#deps, arrival, direct);
+      target = newTarget(this.#deps, arrival, this.#roads[arrival.road]);
       this.#targets.set(key, target);
     }
     // An unused port's handle expires and is replaced; the stack outlives it.
@@ -110,6 +127,9 @@ export class InboundHttp {
 interface Target {
   readonly stack: Stack;
   readonly port: ServedPort;
+  /** Connections that it serves. */
+  open: number;
+  unusedSince: Millis;
   close(): void;
 }
 
@@ -118,22 +138,44 @@ interface ServedPort {
   handle: InboundPolicyHandle;
 }
 
-/** Logs that the application cannot be reached, once in {@link SAY_AGAIN_MS}. */
-function unreachable({ log, clock }: InboundDeps["runtime"]): (x: Exchange, error: ProxyError) => void {
-  let saidAt = Number.NEGATIVE_INFINITY;
-  return (_x, error) => {
-    if (error.reason !== "connect-failed" && error.reason !== "connect-timeout" && error.reason !== "failfast") return;
-    const now = clock.now();
-    if (now - saidAt < SAY_AGAIN_MS) return;
-    saidAt = now;
-    log.info("application unreachable", { why: error.message });
+/** Logs why requests are not answered by the application: what its operator, or the policy's author, has to know. */
+function said({ seldom, runtime: { log, clock } }: InboundParts): (x: Exchange, error: ProxyError) => void {
+  return (x, error) => {
+    const { port } = x.peer.originalDst;
+    switch (error.reason) {
+      case "connect-failed":
+      case "connect-timeout":
+      case "failfast":
+        if (seldom.due(`unreachable ${port}`, clock.now()))
+          log.info("application unreachable", { port, why: error.message });
+        return;
+      case "unauthorized":
+      case "route-not-found":
+      case "rate-limited": {
+        const client = x.peer.client.id ?? x.peer.address.ip;
+        const { judge, route } = x;
+        if (!seldom.due(`${error.reason} ${client} ${port} ${route?.name}`, clock.now())) return;
+        log.info("refused a request", {
+          client,
+          port,
+          server: judge?.name ?? "",
+          route: route?.name ?? "",
+          why: error.reason,
+        });
+        return;
+      }
+      default:
+    }
   };
 }
 
 /** The inbound stack, read top to bottom; built once per application address. */
-function newTarget(deps: InboundDeps, arrival: Arrival, direct: boolean): Target {
+function newTarget(deps: InboundParts, arrival: Arrival, road: InFlight): Target {
   const { runtime, config } = deps;
-  const app = { address: arrival.appAddress, tls: undefined };
+  const app = { address: appAddressOf(config, arrival), tls: undefined };
+  const isAdmin = app.address !== arrival.originalDst;
+  // A request that came with a transport header must name its authority itself.
+  const fallback = arrival.road === "direct" ? undefined : formatSocketAddress(arrival.originalDst);
   const port: ServedPort = { handle: arrival.handle };
   const dial = {
     connectTimeoutMs: config.connectTimeoutMs,
@@ -159,22 +201,53 @@ function newTarget(deps: InboundDeps, arrival: Arrival, direct: boolean): Target
   const stack = compose(
     [
       record(deps.recorder),
-      rescue({ informs: (x) => x.peer.client.tls === "identity", onError: unreachable(runtime) }),
+      rescue({ informs: (x) => x.peer.client.tls === "identity", onError: said(deps) }),
+      inFlight(road), // 503 before any work is done
       origProto(), // HTTP/1 in HTTP/2's clothes becomes HTTP/1 again
+      grpcStatus(), // for the metrics
       clientIdentity(), // who speaks, as we know it; never as the client says it
-      authority(direct ? undefined : formatSocketAddress(arrival.originalDst)),
-      authorized(port, deps), // 404, 403 or a permit; filters
+      authority(fallback),
+      authorized(port, deps), // 404, 403 or a permit; filters, rate limits
+      ...(config.admin !== undefined && isAdmin ? [adminOnly(config.admin)] : []),
     ],
     forward(choose),
   );
   return {
     stack,
     port,
+    open: 0,
+    unusedSince: runtime.clock.now(),
     close() {
       http1.close();
       http2.close();
     },
   };
+}
+
+/** Notes how a gRPC call ended: its answer says it in trailers, or in the head if it has nothing else to say. */
+function grpcStatus(): Layer {
+  return { named: "grpc-status", wrap: (inner) => new GrpcStatus(inner) };
+}
+
+class GrpcStatus implements Service, ResponseLayer {
+  readonly #inner: Service;
+
+  constructor(inner: Service) {
+    this.#inner = inner;
+  }
+
+  call(x: Exchange): void {
+    if (isGrpc(x.request)) x.observe(this);
+    this.#inner.call(x);
+  }
+
+  onResponse(x: Exchange, head: ResponseHead): void {
+    x.grpcStatus = grpcStatusOf(head.headers);
+  }
+
+  onTrailers(x: Exchange, trailers: HeaderList): void {
+    x.grpcStatus = grpcStatusOf(trailers) ?? x.grpcStatus;
+  }
 }
 
 /** `l5d-client-id` says who the client proved to be, or is absent. */
@@ -211,18 +284,18 @@ function authority(fallback: string | undefined): Layer {
 }
 
 /** Asks the port's policy, as it is at this moment, about every request. */
-function authorized(port: ServedPort, deps: InboundDeps): Layer {
+function authorized(port: ServedPort, deps: InboundParts): Layer {
   return { named: "authorized", wrap: (inner) => new Authorized(inner, port, deps) };
 }
 
 class Authorized implements Service {
   readonly #inner: Service;
   readonly #port: ServedPort;
-  readonly #deps: InboundDeps;
+  readonly #deps: InboundParts;
   #limited: RateLimits | undefined;
   #limiter: RateLimiter | undefined;
 
-  constructor(inner: Service, port: ServedPort, deps: InboundDeps) {
+  constructor(inner: Service, port: ServedPort, deps: InboundParts) {
     this.#inner = inner;
     this.#port = port;
     this.#deps = deps;
@@ -247,13 +320,17 @@ class Authorized implements Service {
   #permitted(x: Exchange, permit: Permit): void {
     x.permit = permit;
     x.route = permit.route.ref;
+    if (isAudit(permit.authorization)) this.#audited(x, permit);
     if (permit.rule.filters.length > 0) {
       const stop = filterRequest(permit.rule.filters, x.request, permit.match, this.#deps.rng);
       if (stop !== undefined) return x.fail(stopped(stop));
     }
     const { protocol } = permit.policy;
     if ("rateLimits" in protocol && protocol.rateLimits !== undefined) {
-      const over = this.#limiterFor(protocol.rateLimits).take(x.peer.client.id, this.#deps.runtime.clock.now());
+      const over = this.#limiterFor(protocol.rateLimits, x.peer.originalDst.port).take(
+        x.peer.client.id,
+        this.#deps.runtime.clock.now(),
+      );
       if (over !== undefined) {
         const scope = over.which === "total" ? "total" : "identity";
         this.#deps.meters.limited(x.peer, permit.policy.ref, protocol.rateLimits.ref, scope);
@@ -265,14 +342,26 @@ class Authorized implements Service {
     this.#inner.call(x);
   }
 
-  /** The buckets of a policy's limits; they survive an update that leaves the limits as they are. */
-  #limiterFor(limits: RateLimits): RateLimiter {
+  #limiterFor(limits: RateLimits, port: number): RateLimiter {
     if (this.#limiter === undefined || this.#limited !== limits) {
-      const same = this.#limiter !== undefined && JSON.stringify(this.#limited) === JSON.stringify(limits);
       this.#limited = limits;
-      if (!same) this.#limiter = new RateLimiter(limits, this.#deps.share);
+      this.#limiter = new RateLimiter(limits, port, this.#deps.buckets);
     }
-    return this.#limiter as RateLimiter;
+    return this.#limiter;
+  }
+
+  /** Who would be refused by a stricter policy: what the policy named `audit` is for. */
+  #audited(x: Exchange, permit: Permit): void {
+    const { seldom, runtime } = this.#deps;
+    const client = x.peer.client.id ?? x.peer.address.ip;
+    const { port } = x.peer.originalDst;
+    if (!seldom.due(`audit ${client} ${port}`, runtime.clock.now())) return;
+    runtime.log.info("request allowed", {
+      client,
+      port,
+      server: permit.policy.ref.name,
+      authorization: permit.authorization.ref.name,
+    });
   }
 
   #context(x: Exchange, text: string): string {

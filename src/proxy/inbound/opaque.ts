@@ -5,15 +5,15 @@ import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
 import { relay } from "../transport/pump.ts";
-import type { InboundDeps } from "./deps.ts";
-import type { Arrival } from "./detect.ts";
+import type { InboundParts } from "./deps.ts";
+import { type Arrival, appAddressOf } from "./detect.ts";
 
 /**
  * Carries a connection to the application without parsing it: authorized when it is set up, and again whenever the
  * policy changes while it lives.
  */
 export function forwardOpaque(
-  deps: InboundDeps,
+  deps: InboundParts,
   arrival: Arrival,
   socket: Socket,
   client: Client,
@@ -25,14 +25,18 @@ export function forwardOpaque(
   const decision = decideConnection(handle.current, client);
   if (decision.kind === "denied") {
     meters.denied(peer, handle.current.ref);
-    deps.runtime.log.info("denied a connection", {
-      client: client.id ?? arrival.originalClient.ip,
-      port: arrival.originalDst.port,
-      server: handle.current.ref.name,
-    });
+    const who = client.id ?? arrival.originalClient.ip;
+    if (deps.seldom.due(`denied ${who} ${originalDst.port}`, deps.runtime.clock.now()))
+      deps.runtime.log.info("denied a connection", {
+        client: who,
+        port: originalDst.port,
+        server: handle.current.ref.name,
+      });
     abort(socket);
     return;
   }
+  // The admin server speaks HTTP, and not to everybody about everything.
+  if (originalDst.port === deps.config.admin?.port) return abort(socket);
   meters.allowed(peer, handle.current.ref, decision.authorization.ref);
   const meter = meters.accepted(peer, handle.current.ref);
   if (first !== undefined) meter.read(first.length);
@@ -66,17 +70,23 @@ export function forwardOpaque(
   };
   socket.once("close", abandoned);
   const giveUp = connect(
-    { address: arrival.appAddress, tls: undefined },
+    { address: appAddressOf(deps.config, arrival), tls: undefined },
     { timeoutMs: deps.config.connectTimeoutMs },
     {
       connected(opened) {
         app = opened;
         socket.off("close", abandoned);
-        relay({ socket, unread: first, meter }, { socket: opened, unread: undefined, meter: meters.dialled() }, done);
+        relay(
+          { socket, unread: first, meter },
+          { socket: opened, unread: undefined, meter: meters.dialled() },
+          deps.runtime,
+          done,
+        );
       },
       failed(error) {
         meters.failed(originalDst, error.reason);
-        deps.runtime.log.info("application unreachable", { why: error.message });
+        if (deps.seldom.due(`unreachable ${originalDst.port}`, deps.runtime.clock.now()))
+          deps.runtime.log.info("application unreachable", { port: originalDst.port, why: error.message });
         // The close listener tidies up. A RST: the client must not wait for the rest of a half-open connection.
         abort(socket);
       },

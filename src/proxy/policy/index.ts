@@ -11,5 +11,6 @@ export { findTlsRoute, matchClasses } from "./match/index.ts";
 export type * from "./model.ts";
 export * from "./overrides.ts";
 export { eachInboundPattern, eachOutboundPattern } from "./patterns.ts";
+export * from "./rate-buckets.ts";
 export * from "./rate-limit.ts";
 export * from "./retry.ts";

@@ -1,5 +1,6 @@
 import type { Millis } from "../core/clock.ts";
 import type { RateLimits } from "./model.ts";
+import { type BucketRate, bucketKey, bucketRate, type RateBuckets } from "./rate-buckets.ts";
 
 /** Which limit refused a request; the words are those of the error message. */
 export interface RateLimited {
@@ -8,60 +9,41 @@ export interface RateLimited {
   readonly limit: number;
 }
 
-/**
- * One bucket of the generic cell rate algorithm: `limit` requests per second, with a burst of as many, full at first.
- */
-export class Gcra {
-  readonly #intervalMs: number;
-  readonly #burstMs: number;
-  /** Theoretical arrival time: the bucket is full again at this moment. */
-  #fullAt = Number.NEGATIVE_INFINITY;
-
-  /** @param limit - Requests per second, above 0; below 1 the burst is still one request. */
-  constructor(limit: number) {
-    this.#intervalMs = 1000 / limit;
-    this.#burstMs = this.#intervalMs * Math.max(1, limit);
-  }
-
-  /** @returns Whether the request fits; if so it is counted. */
-  take(now: Millis): boolean {
-    const next = Math.max(now, this.#fullAt) + this.#intervalMs;
-    // A rounding error of many additions must not cost a request.
-    if (next - now > this.#burstMs + 1e-6) return false;
-    this.#fullAt = next;
-    return true;
-  }
-
-  /** Whether nothing is lost by forgetting this bucket. */
-  full(now: Millis): boolean {
-    return this.#fullAt <= now;
-  }
+interface Bucket {
+  readonly key: bigint;
+  readonly rate: BucketRate;
+  readonly limit: number;
 }
 
 // Identities come from certificates of our own trust anchors, but there may be many over time.
-const PRUNE_ABOVE = 1024;
+const MAX_REMEMBERED = 1_024;
 
 /**
- * The local rate limits of one port's policy. Made anew at every change of that policy, which fills all buckets.
+ * The local rate limits of one port's policy. Only the buckets hold what was used up, and they are found by port, limit
+ * and identity: an update that leaves a limit as it is leaves its buckets as they are, whatever else it changes.
  * @see inbound.md §6.7
  */
 export class RateLimiter {
   readonly #limits: RateLimits;
-  readonly #share: number;
-  readonly #total: Gcra | undefined;
-  readonly #overrides = new Map<string, { readonly limit: number; readonly bucket: Gcra }>();
-  readonly #identities = new Map<string | undefined, Gcra>();
-  #pruneAbove = PRUNE_ABOVE;
+  readonly #port: number;
+  readonly #buckets: RateBuckets;
+  readonly #total: Bucket | undefined;
+  readonly #overrides = new Map<string, Bucket>();
+  readonly #perIdentity: BucketRate | undefined;
+  /** Keys only: forgetting them costs nothing but making them again. */
+  readonly #identities = new Map<string | undefined, bigint>();
 
-  /** @param share - This worker's part of the limits, above 0 up to 1: limits are per host, buckets per worker. */
-  constructor(limits: RateLimits, share = 1) {
+  constructor(limits: RateLimits, port: number, buckets: RateBuckets) {
     this.#limits = limits;
-    this.#share = share;
-    this.#total = limits.total === undefined ? undefined : new Gcra(limits.total * share);
+    this.#port = port;
+    this.#buckets = buckets;
+    const { total, perIdentity } = limits;
+    this.#total = total === undefined ? undefined : this.#bucket("total", total);
+    this.#perIdentity = perIdentity === undefined ? undefined : bucketRate(perIdentity);
     for (const { limit, identities } of limits.overrides) {
-      const bucket = new Gcra(limit * share);
+      const bucket = this.#bucket(`override ${identities.join(",")}`, limit);
       // All identities of an entry share one bucket; the first entry that names an identity has it.
-      for (const id of identities) if (!this.#overrides.has(id)) this.#overrides.set(id, { limit, bucket });
+      for (const id of identities) if (!this.#overrides.has(id)) this.#overrides.set(id, bucket);
     }
   }
 
@@ -71,32 +53,30 @@ export class RateLimiter {
    * @returns undefined if it may pass. A request refused by the second check has still used up a cell of `total`.
    */
   take(id: string | undefined, now: Millis): RateLimited | undefined {
-    const { total, perIdentity } = this.#limits;
-    if (this.#total !== undefined && total !== undefined && !this.#total.take(now)) {
-      return { which: "total", limit: total };
-    }
+    const total = this.#total;
+    if (total !== undefined && !this.#buckets.take(total.key, total.rate, now))
+      return { which: "total", limit: total.limit };
     const override = id === undefined ? undefined : this.#overrides.get(id);
     if (override !== undefined) {
-      return override.bucket.take(now) ? undefined : { which: "override", limit: override.limit };
+      const fits = this.#buckets.take(override.key, override.rate, now);
+      return fits ? undefined : { which: "override", limit: override.limit };
     }
-    if (perIdentity === undefined) return undefined;
-    let bucket = this.#identities.get(id);
-    if (bucket === undefined) {
-      if (this.#identities.size >= this.#pruneAbove) this.#prune(now);
-      bucket = new Gcra(perIdentity * this.#share);
-      this.#identities.set(id, bucket);
-    }
-    return bucket.take(now) ? undefined : { which: "per-identity", limit: perIdentity };
+    const rate = this.#perIdentity;
+    if (rate === undefined || this.#buckets.take(this.#keyOf(id), rate, now)) return undefined;
+    return { which: "per-identity", limit: this.#limits.perIdentity as number };
   }
 
-  /** Identities with a bucket of their own. */
-  get remembered(): number {
-    return this.#identities.size;
+  #keyOf(id: string | undefined): bigint {
+    let key = this.#identities.get(id);
+    if (key === undefined) {
+      if (this.#identities.size >= MAX_REMEMBERED) this.#identities.clear();
+      key = bucketKey(`${this.#port} identity ${this.#limits.perIdentity} ${id ?? ""}`);
+      this.#identities.set(id, key);
+    }
+    return key;
   }
 
-  #prune(now: Millis): void {
-    for (const [id, bucket] of this.#identities) if (bucket.full(now)) this.#identities.delete(id);
-    // With many busy identities, scanning for every new one would be quadratic.
-    this.#pruneAbove = Math.max(PRUNE_ABOVE, 2 * this.#identities.size);
+  #bucket(name: string, limit: number): Bucket {
+    return { key: bucketKey(`${this.#port} ${name} ${limit}`), rate: bucketRate(limit), limit };
   }
 }

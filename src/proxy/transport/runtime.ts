@@ -9,9 +9,13 @@ export interface Runtime {
   readonly log: Logger;
 }
 
-/** Node's monotonic clock. */
+// `performance` counts from the start of its thread, the kernel's clock from the same moment for all: what one worker
+// writes into shared memory, such as when a bucket is full, has to mean the same to another.
+const THREAD_STARTED_AT = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+/** The monotonic clock, the same in all threads. */
 export const systemClock: Clock = {
-  now: (): Millis => performance.now(),
+  now: (): Millis => performance.now() + THREAD_STARTED_AT,
   wallMs: () => Date.now(),
 };
 
