@@ -35,15 +35,19 @@ export class LeaseKeeper {
     this.#onResult = onResult;
   }
 
+  /** Harmless when repeated, as {@link stop}. */
   start(): void {
-    this.#round();
     this.#timer ??= setInterval(() => this.#round(), LEASE.renewEveryMs);
+    this.#round();
   }
 
   stop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    for (const socket of Object.values(this.#sockets)) socket.close();
+    for (const family of ["v4", "v6"] as const) {
+      this.#sockets[family]?.close();
+      delete this.#sockets[family];
+    }
   }
 
   status(family: Family): LeaseStatus {
@@ -75,6 +79,8 @@ export class LeaseKeeper {
   #settled(family: Family, intercepted: boolean, why: string): void {
     const before = this.#status[family];
     this.#status[family] = { intercepted, why };
+    // Not after the end: what renews then is the successor.
+    if (this.#timer === undefined) return;
     if (intercepted) this.#renew(family);
     if (before.intercepted === intercepted) {
       if (!intercepted) this.#onResult(family);
