@@ -33,9 +33,11 @@ import { membership } from "./membership.ts";
 import { descriptorLimit, MetricsStore, ProcessMetrics } from "./metrics/index.ts";
 import { NameService } from "./name-service.ts";
 import { dup } from "./posix.ts";
+import { openSockets, type SpiffeSockets } from "./spiffe/index.ts";
 import type { AgentStatus, LifecycleState } from "./status.ts";
 import { openStore, type Store } from "./store.ts";
 import { serviceManager } from "./systemd.ts";
+import { UnitWatch } from "./unit-watch.ts";
 import { type Predecessor, readPredecessor, type Successor, startSuccessor } from "./upgrade.ts";
 import { type Validity, ValidityWatch } from "./validity.ts";
 import { VERSION } from "./version.ts";
@@ -87,12 +89,14 @@ class Agent {
     (validity) => this.#validityChanged(validity),
   );
   #address: AddressWatch | undefined;
+  #spiffe: SpiffeSockets | undefined;
   #hub: Hub | undefined;
   #workers: WorkerPool | undefined;
   #attach: AttachClient | undefined;
   #registration: RegistrationState | undefined;
   #probes: Probes | undefined;
   #lease: LeaseKeeper | undefined;
+  #units: UnitWatch | undefined;
   // Beyond the workers' lives: one that starts again does not refill what clients have used up.
   readonly #rateBuckets = new SharedArrayBuffer(RATE_BUCKET_BYTES);
   #names: NameService | undefined;
@@ -182,9 +186,12 @@ class Agent {
     await this.#serveNames(listeners, identity);
     this.#validity.look();
     this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
+    this.#units = new UnitWatch(config["interception.units"], () => this.#writeInterception(true));
+    this.#units.start();
   }
 
   // --- identity and registration -----------------------------------------------------------------------------------
+    await this.#serveSpiffe(identity);
 
   async #identify(): Promise<void> {
     const config = this.#config;
@@ -495,6 +502,19 @@ class Agent {
 
   #isReady(): boolean {
     const workers = this.#workers;
+  /** A courtesy to other programs: that it cannot be had must not keep the host's own traffic from the mesh. */
+  async #serveSpiffe(identity: IdentitySource): Promise<void> {
+    const users = this.#config["spiffe.users"];
+    const units = this.#config["spiffe.units"];
+    if (users.length === 0 && units.length === 0) return;
+    try {
+      const directory = this.#config["spiffe.directory"];
+      this.#spiffe = await openSockets({ directory, users, units, identity, log: this.#log });
+    } catch (error) {
+      this.#log.error("the SPIFFE Workload API cannot be served", { why: (error as Error).message });
+    }
+  }
+
     return this.#state === "ready" && workers !== undefined && workers.ready > 0;
   }
 
@@ -557,6 +577,7 @@ class Agent {
     this.#probes?.stop();
     this.#enrolled?.stop();
     // Whoever asked hears the answer first.
+    this.#units?.stop();
     setImmediate(() => {
       for (const server of this.#servers) server.close();
     });
@@ -716,11 +737,13 @@ class Agent {
     this.#enrolled?.stop();
     this.#followed?.stop();
     this.#address?.stop();
+    this.#units?.stop();
     this.#validity.stop();
     this.#hub?.close();
     await this.#workers?.terminate();
     this.#setState("stopped");
   }
+    this.#spiffe?.close();
 }
 
 function pause(ms: number): Promise<void> {

@@ -60,6 +60,8 @@ const list = <T>(initial: string, doc: string, expects: string, parse: (item: un
   });
 const asPort = (v: unknown) =>
   Number.isInteger(Number(v)) && Number(v) > 0 && Number(v) < 65_536 ? Number(v) : undefined;
+const asUnit = (v: unknown) =>
+  typeof v === "string" && /^[A-Za-z0-9:_.@-]{1,200}\.(?:service|scope|slice)$/.test(v) ? v : undefined;
 const ports = (initial: string, doc: string) => list(initial, doc, "ports (1 to 65535)", asPort);
 const cidrs = (initial: string, doc: string) =>
   list<Cidr>(initial, doc, "networks such as 10.0.0.0/8", (v) => parseCidr(String(v)));
@@ -97,6 +99,22 @@ export const KEYS = {
   ),
   "identity.spiffeSocket": text("/run/spire/sockets/agent.sock", "With `spiffe`: the unix socket of the Workload API."),
   "identity.spiffeId": text("", "With `spiffe`: which SVID to take if there are several; empty: the first."),
+  "spiffe.users": list(
+    "",
+    "Users (names or numbers) whose programs get this host's identity over the SPIFFE Workload API.",
+    "users",
+    asText,
+  ),
+  "spiffe.units": list(
+    "",
+    "systemd services whose programs get it, over a socket bound into them with BindReadOnlyPaths=.",
+    "units such as postgresql.service",
+    asText,
+  ),
+  "spiffe.directory": text(
+    "/run/mesh-agent/spiffe",
+    "Where the Workload API's sockets are: agent.sock, units/UNIT/agent.sock.",
+  ),
   "identity.machineIdFile": text(
     "/etc/machine-id",
     "What tells this machine from its clones; only a hash of it leaves the host.",
