@@ -203,6 +203,18 @@ export const KEYS = {
   "state.directory": text("/var/lib/mesh-agent", "Identity, stored discovery, registration."),
   "interception.capture": cidrs("", "Networks of the cluster whose connections are captured. Set by the enroller."),
   "interception.uid": text("mesh-agent", "User (name or number) of the agent, whose own connections are exempt."),
+  "interception.users": list(
+    "",
+    "Users (names or numbers) whose connections are captured; empty, and no units: everybody's.",
+    "users",
+    asText,
+  ),
+  "interception.units": list(
+    "",
+    "systemd units whose connections are captured, from shortly after they start; not together with users.",
+    "units such as legacy-app.service",
+    asUnit,
+  ),
   "interception.onDeathInbound": choice(
     ["closed", "open"],
     "closed",
