@@ -12,9 +12,10 @@ import {
   type Labels,
   type MetricsRegistry,
 } from "../proxy/core/metrics.ts";
-import { type Backend, isFailure, type OutboundChoice, type ResourceRef } from "../proxy/policy/index.ts";
+import { type Backend, isFailure, type OutboundChoice, type Permit, type ResourceRef } from "../proxy/policy/index.ts";
 import { type AttemptRecorder, type Exchange, isGrpc, type Peer, type RetryMeter } from "../proxy/stack/index.ts";
 import type { Runtime } from "../proxy/transport/index.ts";
+import { InboundRouteSeries, wasForwarded, wasRouted } from "./inbound-route-series.ts";
 import { endpointLabels, errorLabel, refLabels, routeLabels, serverLabels, targetLabels, tlsAccept } from "./labels.ts";
 
 export interface RecorderOptions {
@@ -215,6 +216,7 @@ interface InboundEntry {
   readonly authorization: ResourceRef | undefined;
   readonly series: Series;
   readonly allowed: Counter;
+  readonly routed: InboundRouteSeries;
 }
 
 /** Counts every finished exchange and shows it to `tap`. Series are resolved once per connection or endpoint. */
@@ -239,9 +241,14 @@ export class ExchangeRecorder implements AttemptRecorder {
     const { permit, peer } = x;
     const { metrics } = this.#options;
     if (permit === undefined) return this.#refused(x);
-    const entry = this.#inboundEntry(peer, permit.policy.ref, permit.route.ref, permit.authorization.ref);
+    const entry = this.#inboundEntry(peer, permit);
     entry.allowed.add(1);
-    this.#count(entry.series, x);
+    const reason = x.failure?.reason;
+    if (wasRouted(reason, x.dispatchedAt)) {
+      if (wasForwarded(reason)) this.#count(entry.series, x);
+      const status = permit.policy.protocol.kind === "grpc" ? x.grpcStatus : x.response?.status;
+      entry.routed.ended(status === undefined ? "" : String(status), (this.#now() - x.startedAt) / 1_000);
+    }
     if (x.failure !== undefined)
       metrics
         .counter("inbound_http_errors_total", {
@@ -263,7 +270,10 @@ export class ExchangeRecorder implements AttemptRecorder {
       metrics.counter("inbound_http_route_not_found_total", { ...target, ...tlsAccept(peer) }).add(1);
   }
 
-  #inboundEntry(peer: Peer, server: ResourceRef, route: ResourceRef, authorization: ResourceRef): InboundEntry {
+  #inboundEntry(peer: Peer, permit: Permit): InboundEntry {
+    const server = permit.policy.ref;
+    const route = permit.route.ref;
+    const authorization = permit.authorization.ref;
     const known = (peer.series ??= []) as InboundEntry[];
     for (const entry of known)
       if (entry.server === server && entry.route === route && entry.authorization === authorization) return entry;
@@ -278,6 +288,13 @@ export class ExchangeRecorder implements AttemptRecorder {
       authorization,
       series: new Series(metrics, { direction: "inbound", ...target, ...tls, ...rest }),
       allowed: metrics.counter("inbound_http_authz_allow_total", { ...target, ...rest, ...tls }),
+      routed: new InboundRouteSeries(
+        metrics,
+        permit.policy.protocol.kind === "grpc",
+        server,
+        peer.originalDst.port,
+        route,
+      ),
     };
     known.push(entry);
     return entry;
