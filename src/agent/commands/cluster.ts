@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { InstalledObject } from "../../bootstrap/enroller/uninstall.ts";
 import { CommandError, EXIT } from "../exit.ts";
 import { VERSION } from "../version.ts";
 import { type ClusterOptions, clusterOptions, kubernetes, parsed } from "./cluster-options.ts";
@@ -57,6 +58,31 @@ export function register(program: Command): void {
         }),
       );
     });
+  const remove = cluster
+    .command("uninstall")
+    .description("delete what `cluster install` wrote, with invitations and leases; hosts have to leave first");
+  clusterOptions(remove).action(async (options: ClusterOptions) => {
+    const { installManifests, uninstall } = await import("../../bootstrap/enroller/index.ts");
+    const { parseAllDocuments } = await import("yaml");
+    const namespace = options.linkerdNamespace;
+    const text = installManifests({
+      namespace,
+      image: "",
+      capture: [],
+      replicas: 1,
+      serviceType: "ClusterIP",
+      issuerSecret: "",
+      lifetime: "",
+      metricsPort: true,
+    });
+    const documents = parseAllDocuments(text).map((document) => document.toJS() as InstalledObject);
+    const left = await kubernetes(options, (client) => uninstall(client, namespace, documents));
+    process.stdout.write("The enroller, its rights, invitations and leases are gone.\n");
+    if (left.length === 0) return;
+    process.stdout.write(
+      `${left.length} hosts are still registered and nobody watches over them: ${left.join(", ")}\n`,
+    );
+  });
   const revoke = cluster
     .command("revoke <host>")
     .description("take a host's identity away: NAMESPACE/NAME of its ExternalWorkload")

@@ -6,6 +6,7 @@ import * as demo from "./demo.ts";
 import * as down from "./down.ts";
 import * as enroller from "./enroller.ts";
 import * as intercept from "./intercept.ts";
+import * as invitations from "./invitations.ts";
 import * as invite from "./invite.ts";
 import * as lab from "./lab.ts";
 import * as reload from "./reload.ts";
@@ -28,6 +29,7 @@ export const commands: readonly CommandModule[] = [
   down,
   enroller,
   intercept,
+  invitations,
   invite,
   lab,
   reload,

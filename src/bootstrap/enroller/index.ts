@@ -14,6 +14,7 @@ export {
   redeem,
   sweepInvitations,
 } from "./invitation.ts";
+export { type InvitationSummary, listInvitations, revokeInvitation } from "./invitations.ts";
 export { createInvitation, ENROLLER_PORT, ENROLLER_SERVICE, type Invited, type InviteOptions } from "./invite.ts";
 export { type IssuedCertificate, Issuer, LIFETIME_LIMITS, type ProvenKey, verifyRequest } from "./issuer.ts";
 export {
@@ -36,3 +37,4 @@ export { revokeHost } from "./revoke.ts";
 export { type EnrollerOptions, type RunningEnroller, startEnroller } from "./start.ts";
 export { checkTerms, DEFAULT_OPAQUE_PORTS, type InvitationTerms, opaquePortsOf } from "./terms.ts";
 export { parseDuration, parseLabel, parseProbe, parseWorkloadPort } from "./terms-text.ts";
+export { type InstalledObject, uninstall } from "./uninstall.ts";

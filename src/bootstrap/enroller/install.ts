@@ -49,6 +49,18 @@ export function installManifests(options: InstallOptions): string {
       metadata: { name: NAME, namespace, labels: LABELS },
       spec: { maxUnavailable: 1, selector: { matchLabels: LABELS } },
     },
+    inviters(namespace),
+    {
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: { name: NAME, namespace, labels: LABELS },
+      // Hosts call from anywhere, and by one port only.
+      spec: {
+        podSelector: { matchLabels: LABELS },
+        policyTypes: ["Ingress"],
+        ingress: [{ ports: [{ port: ENROLLER_PORT, protocol: "TCP" }] }],
+      },
+    },
     ...(options.metricsPort ? [scrapeJob(namespace)] : []),
   ];
   return documents.map((document) => `---\n${stringify(document, { lineWidth: 0 })}`).join("");
@@ -105,6 +117,26 @@ function rights(namespace: string): readonly object[] {
       subjects,
     },
   ];
+}
+
+/** For those who may invite; bind it in the control plane's namespace with a RoleBinding. */
+function inviters(namespace: string): object {
+  return {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "Role",
+    metadata: { name: "mesh-agent-inviter", namespace, labels: LABELS },
+    rules: [
+      // A POST has no name that could be restricted: whoever invites could create any Secret here.
+      { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
+      {
+        apiGroups: [""],
+        resources: ["configmaps"],
+        resourceNames: ["linkerd-identity-trust-roots", "linkerd-config"],
+        verbs: ["get"],
+      },
+      { apiGroups: [""], resources: ["services"], resourceNames: [ENROLLER_SERVICE], verbs: ["get"] },
+    ],
+  };
 }
 
 function deployment(options: InstallOptions): object {

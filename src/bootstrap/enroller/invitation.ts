@@ -132,6 +132,17 @@ export async function redeem(
   throw new BootstrapError("try-again", "too many hosts use this invitation at the same moment");
 }
 
+/** The name of an invitation's Secret; undefined if the text is no id. */
+export function invitationName(id: string): string | undefined {
+  return /^[0-9a-f]{10}$/.test(id) ? NAME_PREFIX + id : undefined;
+}
+
+/** @throws BootstrapError if the Secret is not what {@link newInvitation} and {@link redeem} wrote. */
+export function readInvitation(object: Secret): { readonly terms: InvitationTerms; readonly used: number } {
+  const { terms, state } = read(object);
+  return { terms, used: state.uses.length };
+}
+
 /** Deletes invitations that have been dead for a week. */
 export async function sweepInvitations(client: KubeClient, enrollerNamespace: string, wallMs: number): Promise<void> {
   for (const object of await client.list<Secret>(SECRETS, enrollerNamespace, `${INVITATION_LABEL}=true`)) {

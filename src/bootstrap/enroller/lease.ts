@@ -5,7 +5,8 @@ import type { KubeClient } from "./kubernetes.ts";
 import { LEASES, type Lease } from "./resources.ts";
 
 const PREFIX = "mesh-agent.";
-const LABEL = "mesh-agent/host";
+/** Marks, as a label, the Lease of a host. */
+export const HOST_LEASE_LABEL = "mesh-agent/host";
 export const LEASE_RENEW_MS = 10_000;
 /** A lease unchanged for so long belongs to a dead replica; its hosts had this time to attach elsewhere. */
 export const LEASE_DURATION_MS = 30_000;
@@ -116,7 +117,7 @@ export class Leases {
       {
         apiVersion: "coordination.k8s.io/v1",
         kind: "Lease",
-        metadata: { name: PREFIX + key.replace("/", "."), namespace, labels: { [LABEL]: "true" } },
+        metadata: { name: PREFIX + key.replace("/", "."), namespace, labels: { [HOST_LEASE_LABEL]: "true" } },
         spec: { holderIdentity: replica, leaseDurationSeconds: LEASE_DURATION_MS / 1000, renewTime },
       },
       FIELD_MANAGER,
@@ -133,7 +134,7 @@ function version(lease: Lease): bigint {
 
 /** `NS/EW` of a lease of ours. A namespace has no dot. */
 function keyOf(lease: Lease): string | undefined {
-  if (lease.metadata.labels?.[LABEL] === undefined) return undefined;
+  if (lease.metadata.labels?.[HOST_LEASE_LABEL] === undefined) return undefined;
   const match = /^mesh-agent\.([^.]+)\.(.+)$/.exec(lease.metadata.name);
   return match === null ? undefined : `${match[1]}/${match[2]}`;
 }

@@ -107,6 +107,8 @@ it("cluster install prints documents that kubectl can read", async () => {
     "Deployment",
     "Service",
     "PodDisruptionBudget",
+    "Role",
+    "NetworkPolicy",
     "ConfigMap",
   ]);
   expect(JSON.stringify(documents)).toContain('"--capture","10.43.0.0/16","10.42.0.0/16"');
@@ -116,4 +118,36 @@ it("cluster revoke knows only hosts that an enroller keeps", async () => {
   const { status, err } = await agent("cluster", "revoke", "shop/nobody", "--kubeconfig", config);
   expect(err).toContain("there is no host shop/nobody");
   expect(status).toBe(64);
+});
+
+it("invitations are listed without their secret and can be taken back", async () => {
+  const made = await agent(
+    "invite",
+    "listed",
+    "-n",
+    "shop",
+    "--enroller",
+    "192.0.2.1:4145",
+    "--kubeconfig",
+    config,
+    "-o",
+    "json",
+  );
+  const { id, joinString } = JSON.parse(made.out) as { id: string; joinString: string };
+  const listed = await agent("invitations", "list", "--kubeconfig", config, "-o", "json");
+  expect(listed.out).not.toContain(joinString);
+  const found = (JSON.parse(listed.out) as { id: string }[]).find((each) => each.id === id);
+  expect(found).toMatchObject({ group: "shop/listed", state: "open", used: 0, uses: 1 });
+  expect((await agent("invitations", "revoke", id, "--kubeconfig", config)).status).toBe(0);
+  const again = await agent("invitations", "revoke", id, "--kubeconfig", config);
+  expect(again.status).toBe(64);
+  expect(again.err).toContain(`there is no invitation ${id}`);
+});
+
+it("cluster uninstall takes back what install and invite wrote", async () => {
+  await agent("invite", "left", "-n", "shop", "--enroller", "192.0.2.1:4145", "--kubeconfig", config);
+  const { status, out } = await agent("cluster", "uninstall", "--kubeconfig", config);
+  expect(out).toContain("are gone");
+  expect(status).toBe(0);
+  expect((await agent("invitations", "list", "--kubeconfig", config, "-o", "json")).out.trim()).toBe("[]");
 });
