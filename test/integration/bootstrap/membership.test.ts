@@ -1,0 +1,116 @@
+import { createHash } from "node:crypto";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type Config, decodeConfig } from "../../../src/agent/config.ts";
+import { membership } from "../../../src/agent/membership.ts";
+import { openStore, type Store } from "../../../src/agent/store.ts";
+import { silentLog } from "../../../src/bootstrap/control/index.ts";
+import { type RunningEnroller, startEnroller } from "../../../src/bootstrap/enroller/index.ts";
+import { importKey } from "../../../src/bootstrap/identity/index.ts";
+import { MemoryKube } from "../../support/memory-kube.ts";
+import { installMesh, invite, testTerms } from "../../support/mesh-kube.ts";
+import { type TestPair, testMeshCa } from "../../support/test-ca.ts";
+
+let ca: { root: TestPair; issuer: TestPair };
+let kube: MemoryKube;
+let enroller: RunningEnroller;
+let directory: string;
+let joinFile: string;
+let config: Config;
+let store: Store;
+
+beforeEach(async () => {
+  ca = await testMeshCa();
+  kube = new MemoryKube();
+  await installMesh(kube, ca);
+  enroller = await startEnroller({
+    client: kube,
+    listen: { host: "127.0.0.1", port: 0 },
+    version: "0.1.0",
+    captureNetworks: ["10.43.0.0/16"],
+  });
+  directory = mkdtempSync(join(tmpdir(), "mesh-agent-"));
+  joinFile = join(directory, "join");
+  const machine = join(directory, "machine-id");
+  writeFileSync(machine, createHash("md5").update(directory).digest("hex"));
+  const state = join(directory, "state");
+  config = decodeConfig(
+    JSON.stringify({ identity: { joinFile, machineIdFile: machine }, state: { directory: state } }),
+    "test",
+  );
+  store = openStore(state);
+});
+
+afterEach(async () => {
+  await enroller.stop(0);
+  rmSync(directory, { recursive: true });
+});
+
+async function give(overrides: Parameters<typeof testTerms>[0] = {}, address?: string): Promise<void> {
+  const at = address ?? `127.0.0.1:${enroller.address.port}`;
+  writeFileSync(joinFile, await invite(kube, testTerms(overrides), ca.root.certificatePem, at));
+}
+
+describe("a join string beside a membership", () => {
+  it("makes a new membership: the way back for a host whose certificate ran out", async () => {
+    await give();
+    const first = await membership(config, store, silentLog);
+    await give();
+    const second = await membership(config, store, silentLog);
+    expect(second.problem).toBeUndefined();
+    expect(second.member.identity.keyPem).not.toBe(first.member.identity.keyPem);
+    expect(second.member.configuration.workload).toEqual(first.member.configuration.workload);
+    expect(existsSync(joinFile)).toBe(false);
+  });
+
+  it("that is spent takes nothing away, and is not tried again", async () => {
+    await give();
+    const { member } = await membership(config, store, silentLog);
+    await give({ expiresAtMs: Date.now() - 1 });
+    const again = await membership(config, store, silentLog);
+    expect(again.member).toEqual(member);
+    expect(again).toMatchObject({ pending: false, problem: expect.stringContaining("expired") });
+    expect(existsSync(joinFile)).toBe(false);
+  });
+
+  it("that nobody answers is kept for the next start", async () => {
+    await give();
+    const { member } = await membership(config, store, silentLog);
+    await give({}, "127.0.0.1:1");
+    const again = await membership(config, store, silentLog);
+    expect(again.member).toEqual(member);
+    expect(again.pending).toBe(true);
+    expect(existsSync(joinFile)).toBe(true);
+  });
+});
+
+it("keeps the key where only its owner reads it: P-256, made here, 0600 in 0700", async () => {
+  await give();
+  const { member } = await membership(config, store, silentLog);
+  const state = join(directory, "state");
+  expect(importKey(member.identity.keyPem)?.asymmetricKeyDetails?.namedCurve).toBe("prime256v1");
+  expect(statSync(state).mode & 0o777).toBe(0o700);
+  const files = readdirSync(state);
+  expect(files).toContain("membership.json");
+  for (const file of files) expect(statSync(join(state, file)).mode & 0o777).toBe(0o600);
+});
+
+it("writes no word of a join string into its log, and none of the key", async () => {
+  const lines: string[] = [];
+  const line = (fields: object, message: string) => void lines.push(`${message} ${JSON.stringify(fields)}`);
+  const log = { debug: line, info: line, warn: line, error: line };
+  await give();
+  const { member } = await membership(config, store, log);
+  const text = await invite(kube, testTerms(), ca.root.certificatePem, "127.0.0.1:1");
+  writeFileSync(joinFile, text);
+  await membership(config, store, log);
+  writeFileSync(joinFile, text.slice(0, -3));
+  await membership(config, store, log);
+  expect(lines.length).toBeGreaterThan(2);
+  for (const said of lines) {
+    expect(said).not.toContain(text.slice(4, 30));
+    expect(said).not.toContain(member.identity.keyPem.split("\n")[1] ?? "PRIVATE KEY");
+  }
+});
