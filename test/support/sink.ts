@@ -5,6 +5,8 @@ const LARGE_BYTES = 4096;
 /** A sink that keeps what was written until it is taken. Large views are kept as they are, as a driver's sink does. */
 export class TestSink implements ByteSink {
   buffer: Buffer = Buffer.alloc(1024);
+  /** What a test says that the peer has not read. */
+  pendingBytes = 0;
   #start = 0;
   #end = 0;
   #done: Buffer[] = [];

@@ -34,6 +34,8 @@ export interface Machine {
 export interface ByteSink {
   /** The memory to write into; may be another buffer after every call of {@link reserve} or {@link append}. */
   readonly buffer: Buffer;
+  /** Bytes written that the peer has not taken yet; undefined where nobody knows. */
+  readonly pendingBytes?: number;
   /** Makes room for `bytes` contiguous bytes and returns the offset in {@link buffer} at which to start writing. */
   reserve(bytes: number): number;
   /** Ends what the last {@link reserve} began: everything below `end` is to be sent. */

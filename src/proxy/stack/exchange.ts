@@ -1,4 +1,5 @@
 import type { SocketAddress } from "../core/address.ts";
+import { ByteQueue } from "../core/byte-queue.ts";
 import type { Millis } from "../core/clock.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
@@ -68,6 +69,18 @@ export const INTERNAL_ERROR = 2;
 export const REFUSED_STREAM = 7;
 export const CANCEL = 8;
 
+// CONNECT_ERROR, ENHANCE_YOUR_CALM, and codes that are nobody's yet.
+const PASSED_ON = (code: number): boolean =>
+  code === NO_ERROR || code === INTERNAL_ERROR || code === 10 || code === 11 || code > 13;
+
+/**
+ * A client's reason to reset, as the endpoint may hear it: one that speaks of the client's own connection, such as
+ * FLOW_CONTROL_ERROR, would accuse the wrong one and becomes CANCEL.
+ */
+export function passedOnReason(code: number): number {
+  return PASSED_ON(code) ? code : CANCEL;
+}
+
 // An endpoint that refuses every time is not asked for ever.
 const MAX_RESENDS = 3;
 
@@ -129,7 +142,7 @@ export class Exchange {
   responseBytes = 0;
 
   #layers: ResponseLayer[] = [];
-  #keptBody: Buffer[] | undefined;
+  #keptBody: ByteQueue | undefined;
   #keptTrailers: HeaderList | undefined;
   /** The head was all that an endpoint was sent. */
   #headOnly = false;
@@ -156,7 +169,7 @@ export class Exchange {
     if (endStream) this.requestEnded = true;
     if (this.ended) return true;
     if (this.client !== undefined) return this.client.sendData(this, view, endStream);
-    if (view.length > 0) (this.#keptBody ??= []).push(view);
+    if (view.length > 0) (this.#keptBody ??= new ByteQueue()).push(view);
     return false;
   }
 
@@ -184,7 +197,7 @@ export class Exchange {
     const kept = this.#keptBody;
     this.#keptBody = undefined;
     let writable = true;
-    if (kept !== undefined) for (const view of kept) writable = client.sendData(this, view, false);
+    if (kept !== undefined) for (const view of kept.views) writable = client.sendData(this, view, false);
     if (this.requestEnded) client.sendEnd(this, this.#keptTrailers);
     else if (writable && kept !== undefined) this.server.resumeRequest(this);
   }

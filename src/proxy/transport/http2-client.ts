@@ -3,7 +3,7 @@ import { type ProtocolError, ProxyError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
 import type { SocketMeter } from "../core/metrics.ts";
-import { CANCEL, type ClientSide, type Exchange, NO_ERROR, REFUSED_STREAM } from "../stack/exchange.ts";
+import { type ClientSide, type Exchange, passedOnReason, REFUSED_STREAM } from "../stack/exchange.ts";
 import type { Http2ClientHandler } from "../wire/http2/handler.ts";
 import { Http2Client, type Http2Options, type Http2Stream } from "../wire/http2/index.ts";
 import { Connection } from "./connection.ts";
@@ -11,6 +11,9 @@ import { endpointLost } from "./http1-server.ts";
 import type { Runtime } from "./runtime.ts";
 
 const NOTHING = Buffer.alloc(0);
+// Linkerd: LINKERD2_PROXY_*_HTTP_QUEUE_CAPACITY.
+const MAX_WAITING = 10_000;
+const MIN_SWEEP = 64;
 
 /** Who owns the connection to an endpoint. */
 export interface Http2Owner {
@@ -26,6 +29,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   readonly #owner: Http2Owner;
   /** Exchanges for which the peer's stream limit leaves no room yet, in order. */
   #waiting: Exchange[] = [];
+  #sweepAt = MIN_SWEEP;
   #blocked: Exchange[] = [];
   /** A response came over it. */
   answered = false;
@@ -43,6 +47,8 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   dispatch(x: Exchange): void {
     if (this.#waiting.length > 0 || !this.#open(x)) {
       if (this.#retired) return x.fail(endpointLost());
+      if (this.#waiting.length >= this.#sweepAt) this.#sweep();
+      if (this.#waiting.length >= MAX_WAITING) return x.fail(new ProxyError("load-shed"));
       this.#waiting.push(x);
     }
     this.runtime.wheel.arm(this);
@@ -76,7 +82,10 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   onData(stream: Http2Stream, view: Buffer, endStream: boolean): void {
     const x = stream.context as Exchange;
     if (x.responseData(view, endStream)) this.machine.credit(stream, view.length);
-    else x.responseHeldBytes += view.length;
+    else {
+      x.responseHeldBytes += view.length;
+      this.machine.hold(stream, view.length);
+    }
     if (endStream) this.#streamDone();
   }
 
@@ -170,7 +179,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   cancel(x: Exchange, code: number): void {
     const stream = x.clientStream as Http2Stream | undefined;
     if (stream === undefined || this.closed) return;
-    this.machine.reset(stream, code === NO_ERROR ? NO_ERROR : CANCEL);
+    this.machine.reset(stream, passedOnReason(code));
     this.#streamDone();
   }
 
@@ -185,6 +194,12 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     this.machine.sendRequest(stream, x.request, headOnly);
     x.attach(this, headOnly);
     return true;
+  }
+
+  /** Forgets those that were cancelled meanwhile: a client that asks and cancels must not fill the queue. */
+  #sweep(): void {
+    this.#waiting = this.#waiting.filter((x) => !x.ended);
+    this.#sweepAt = Math.max(MIN_SWEEP, this.#waiting.length * 2);
   }
 
   #fill(): void {

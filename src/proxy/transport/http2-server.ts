@@ -3,7 +3,7 @@ import type { ProtocolError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
 import type { SocketMeter } from "../core/metrics.ts";
-import { Exchange, type Peer, type ServerSide, type Tunnel } from "../stack/exchange.ts";
+import { CANCEL, Exchange, type Peer, type ServerSide, type Tunnel } from "../stack/exchange.ts";
 import type { Service } from "../stack/service.ts";
 import type { Http2ServerHandler } from "../wire/http2/handler.ts";
 import { type Http2Options, Http2Server, type Http2Stream } from "../wire/http2/index.ts";
@@ -65,15 +65,19 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
       return;
     }
     if (x.requestData(view, endStream)) this.machine.credit(stream, view.length);
-    else x.requestHeldBytes += view.length;
+    else {
+      x.requestHeldBytes += view.length;
+      this.machine.hold(stream, view.length);
+    }
   }
 
   onTrailers(stream: Http2Stream, trailers: HeaderList): void {
     (stream.context as Exchange).requestEnd(trailers);
   }
 
-  onReset(stream: Http2Stream, code: number, _remote: boolean): void {
-    (stream.context as Exchange | undefined)?.clientGone(code);
+  onReset(stream: Http2Stream, code: number, remote: boolean): void {
+    // A rule that the client broke is no word of the client's.
+    (stream.context as Exchange | undefined)?.clientGone(remote ? code : CANCEL);
     this.#closeIfDone();
   }
 

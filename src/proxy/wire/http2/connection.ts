@@ -46,6 +46,9 @@ import { HeaderWriter } from "./writer.ts";
 /** RFC 9113 §5.1.1. */
 export const MAX_STREAM_ID = 0x7fff_ffff;
 
+/** What a driver may leave unsent for a reader that is only slow: beyond it, answers are counted. */
+const MAX_SLOW_BYTES = 262_144;
+
 const NEVER: Millis = Number.POSITIVE_INFINITY;
 const NO_BYTES = Buffer.alloc(0);
 
@@ -92,6 +95,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   readonly #decoder: HpackDecoder;
   readonly #encoder: HpackEncoder;
   readonly #window: ReceiveWindow;
+  /** Of all streams, see {@link hold}. */
+  #heldBytes = 0;
 
   /** The stream of the DATA frame that is being read; undefined if its content is of no use any more. */
   #dataStream: Http2Stream | undefined;
@@ -171,7 +176,9 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     // Whatever arrives answers the question whether the peer is alive.
     this.#pingDeadline = NEVER;
     this.floods.tick(now);
+    if ((this.sink.pendingBytes ?? 0) <= MAX_SLOW_BYTES) this.floods.answersTaken();
     try {
+      this.floods.checkAnswers();
       this.#reader.read(chunk);
     } catch (error) {
       this.#failWith(error);
@@ -245,10 +252,31 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
    * closed is credited by the machine.
    */
   credit(stream: Http2Stream, bytes: number): void {
-    const credited = Math.min(bytes, stream.uncreditedBytes);
-    if (credited <= 0 || this.failed) return;
+    if (this.failed) return;
+    const held = Math.min(bytes, stream.heldBytes);
+    if (held > 0) {
+      stream.heldBytes -= held;
+      this.#heldBytes -= held;
+      this.#openReceiveWindow(stream, held);
+    }
+    const credited = Math.min(bytes - held, stream.uncreditedBytes);
+    if (credited <= 0) return;
     stream.uncreditedBytes -= credited;
     this.#creditStream(stream, credited);
+  }
+
+  /**
+   * Tells that received content cannot be passed on for now: the stream's window stays consumed until {@link credit},
+   * the connection's is given back within {@link Http2Limits.heldBytes}, so that a few that stand still do not stop all
+   * others.
+   */
+  hold(stream: Http2Stream, bytes: number): void {
+    const held = Math.min(bytes, stream.uncreditedBytes);
+    if (held <= 0 || this.failed || this.#heldBytes + held > this.config.limits.heldBytes) return;
+    stream.uncreditedBytes -= held;
+    stream.heldBytes += held;
+    this.#heldBytes += held;
+    this.#creditConnection(held);
   }
 
   /** Says that no stream beyond those seen will be processed (RFC 9113 §6.8). Streams that are open go on. */
@@ -552,6 +580,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.settingsReceived = true;
     this.writer.maxFrameBytes = Math.min(this.config.maxFrameBytes, this.peer.maxFrameBytes);
     encodeSettingsAck(this.sink);
+    this.floods.answered();
     const delta = this.peer.streamWindowBytes - windowBefore;
     if (delta !== 0) this.#resizeSendWindows(delta);
     this.onSettings();
@@ -580,6 +609,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   #takePing(flags: number, bytes: Buffer, start: number): void {
     if (!(flags & Flag.ack)) {
       this.floods.ping();
+      this.floods.answered();
       encodePingAck(this.sink, bytes, start);
       return;
     }
@@ -603,6 +633,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
         // It was on its way when we reset the stream.
         return;
       case "peer-reset":
+        this.floods.answered();
         encodeRstStream(this.sink, streamId, ErrorCode.streamClosed);
         return;
       case "ended":
@@ -617,6 +648,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   /** The peer broke a rule that costs one stream. */
   protected streamError(stream: Http2Stream, code: number, section: string, message: string): void {
     stream.fault = `${message} (${section})`;
+    this.floods.answered();
     encodeRstStream(this.sink, stream.id, code);
     this.closedStreams.add(stream.id, true);
     this.close(stream);
@@ -633,6 +665,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     stream.closed = true;
     this.streams.delete(stream.id);
     this.sender.drop(stream);
+    this.#heldBytes -= stream.heldBytes;
+    stream.heldBytes = 0;
     if (stream.uncreditedBytes > 0) {
       const bytes = stream.uncreditedBytes;
       stream.uncreditedBytes = 0;
@@ -654,11 +688,14 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   }
 
   #creditStream(stream: Http2Stream, bytes: number): void {
-    if (!stream.remoteEnded && !stream.closed) {
-      const increment = stream.receiveWindow.credit(bytes);
-      if (increment > 0) encodeWindowUpdate(this.sink, stream.id, increment);
-    }
+    this.#openReceiveWindow(stream, bytes);
     this.#creditConnection(bytes);
+  }
+
+  #openReceiveWindow(stream: Http2Stream, bytes: number): void {
+    if (stream.remoteEnded || stream.closed) return;
+    const increment = stream.receiveWindow.credit(bytes);
+    if (increment > 0) encodeWindowUpdate(this.sink, stream.id, increment);
   }
 
   #creditConnection(bytes: number): void {

@@ -16,6 +16,8 @@ export class FloodGuard {
   #now: Millis = 0;
   #periodStart: Millis = 0;
   #opened = 0;
+  #resetsAtOnce = 0;
+  #answers = 0;
   #resets = 0;
   #earlyResets = 0;
   #pings = 0;
@@ -29,8 +31,10 @@ export class FloodGuard {
     this.#trusted = config.trusted;
   }
 
+  /** A read begins. */
   tick(now: Millis): void {
     this.#now = now;
+    this.#resetsAtOnce = 0;
     if (now - this.#periodStart < this.#limits.periodMs) return;
     this.#periodStart = now;
     this.#opened = 0;
@@ -54,15 +58,35 @@ export class FloodGuard {
   /** @param early - Before our response began. */
   reset(early: boolean): void {
     this.#resets++;
-    if (early) this.#earlyResets++;
+    if (early) {
+      this.#earlyResets++;
+      this.#resetsAtOnce++;
+    }
     if (this.#trusted) return;
     if (this.#earlyResets > this.#limits.earlyResets) throw calm("streams reset before their response");
     if (this.#resets > this.#limits.resets) throw calm("streams reset");
   }
 
-  /** Whether a trusted peer's new streams should be refused: beyond the limit, nine in ten were reset in this period. */
+  /** Whether a trusted peer's new streams should be refused: too many reset at once, or nine in ten of very many. */
   get isRefusing(): boolean {
-    return this.#trusted && this.#resets > this.#limits.resets && this.#resets * 10 >= this.#opened * 9;
+    if (!this.#trusted) return false;
+    if (this.#resetsAtOnce >= this.#limits.meshResetsAtOnce) return true;
+    return this.#resets > this.#limits.meshResets && this.#resets * 10 >= this.#opened * 9;
+  }
+
+  /** A frame was written that flow control does not bound: an answer to the peer's frames, or a head. */
+  answered(): void {
+    this.#answers++;
+  }
+
+  /** The peer has taken what we wrote, but for what a slow reader may leave. */
+  answersTaken(): void {
+    this.#answers = 0;
+  }
+
+  /** CVE-2019-9512, CVE-2019-9515 and their family: a peer that asks and never reads. */
+  checkAnswers(): void {
+    if (this.#answers > this.#limits.unreadAnswers) throw calm("answers that are not read");
   }
 
   emptyData(): void {

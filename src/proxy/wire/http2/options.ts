@@ -23,6 +23,10 @@ export interface Http2Limits {
   readonly earlyResets: number;
   /** Streams reset at all, per period. */
   readonly resets: number;
+  /** Streams of a mesh peer reset per period, before new ones are refused while nine in ten are reset. */
+  readonly meshResets: number;
+  /** Streams of a mesh peer reset before their response within one read; new ones in the same read are refused. */
+  readonly meshResetsAtOnce: number;
   /** Frames one header block may be spread over (CVE-2024-27316 and its family). */
   readonly headerFrames: number;
   /** Bytes of one header block as sent. */
@@ -37,6 +41,10 @@ export interface Http2Limits {
   readonly pings: number;
   /** Other frames that move nothing (PRIORITY, WINDOW_UPDATE, unknown types, frames on closed streams), per period and likewise. */
   readonly idleFrames: number;
+  /** Frames of ours that wait in the socket, beyond its usual content, for a peer that takes nothing. */
+  readonly unreadAnswers: number;
+  /** Content received and not passed on yet for which the connection's window is given back all the same, bytes. */
+  readonly heldBytes: number;
   /** Interim responses to one request; more cost the stream. */
   readonly interims: number;
   /** Time for the preface, the acknowledgement of SETTINGS, and the rest of a header block that has begun, ms. */
@@ -65,8 +73,8 @@ export interface Http2Options {
   readonly extendedConnect?: boolean;
   readonly keepAlive?: KeepAlive | undefined;
   /**
-   * A mesh peer: its resets come from many clients, so past the limits of resets its new streams are refused one by one
-   * with ENHANCE_YOUR_CALM while nine in ten are reset, and the connection stays.
+   * A mesh peer: its resets come from many clients, so past its own limits of resets new streams are refused one by one
+   * with ENHANCE_YOUR_CALM, and the connection stays.
    */
   readonly trusted?: boolean;
   readonly limits?: Partial<Http2Limits>;
@@ -93,6 +101,10 @@ export const DEFAULT_LIMITS: Http2Limits = {
   earlyResets: 200,
   // nghttp2: a burst of 1,000, then 33 per second.
   resets: 1_000,
+  // A busy gateway whose every client gives up: 1,000 requests per second, all cancelled, and a fifth more.
+  meshResets: 12_000,
+  // nginx and Go: what may be open at once; so much work may be alive in the application after its reset.
+  meshResetsAtOnce: 100,
   // Nothing honest needs more than one frame for a list of 16 KiB; HAProxy and Envoy went to similar counts in 2024.
   headerFrames: 16,
   headerBlockBytes: 65_536,
@@ -106,6 +118,10 @@ export const DEFAULT_LIMITS: Http2Limits = {
   pings: 1_000,
   // Envoy: 100 PRIORITY per stream and 10 WINDOW_UPDATE per DATA; here both together and more.
   idleFrames: 10_000,
+  // Go's maxQueuedControlFrames; Envoy and nghttp2: 1,000.
+  unreadAnswers: 10_000,
+  // 512 streams that stand still at the usual window. Tied to the streams', as in most proxies, 16 would stop all others.
+  heldBytes: 33_554_432,
   // Go's client: 5 by default, by bytes; a hundred hints are still not an attack.
   interims: 100,
   // Go and nginx give a head 10 s and more.

@@ -1,3 +1,4 @@
+import { ByteQueue } from "../../core/byte-queue.ts";
 import type { Millis } from "../../core/clock.ts";
 import type { HeaderList } from "../../core/header.ts";
 import type { ByteSink } from "../../core/machine.ts";
@@ -44,10 +45,8 @@ export class Sender {
   /** @returns false if a part is queued. */
   send(stream: Http2Stream, view: Buffer, endStream: boolean): boolean {
     if (stream.queue !== undefined) {
-      if (view.length > 0) {
-        stream.queue.push(view);
-        stream.queuedBytes += view.length;
-      }
+      stream.queue.push(view);
+      stream.queuedBytes += view.length;
       stream.localEnding = endStream;
       return false;
     }
@@ -57,8 +56,9 @@ export class Sender {
       if (endStream) this.#listener.onSent(stream);
       return true;
     }
-    stream.queue = [view];
-    stream.queueOffset = end;
+    stream.queue = new ByteQueue();
+    stream.queue.push(end === 0 ? view : view.subarray(end));
+    stream.queueOffset = 0;
     stream.queuedBytes = length - end;
     stream.localEnding = endStream;
     this.#stall(stream);
@@ -156,7 +156,7 @@ export class Sender {
 
   /** Sends from a stream's queue, at most `allowance` bytes of it and what the windows permit. */
   #advance(stream: Http2Stream, allowance: number): void {
-    const queue = stream.queue as Buffer[];
+    const queue = (stream.queue as ByteQueue).views;
     let left = Math.min(allowance, stream.sendWindow, this.#window);
     if (left <= 0) return;
     while (queue.length > 0 && left > 0) {

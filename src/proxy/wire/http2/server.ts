@@ -39,6 +39,7 @@ export class Http2Server extends Http2Connection {
   /** Sends an interim (1xx) response; any number may precede the final one. */
   sendInterim(stream: Http2Stream, head: ResponseHead): void {
     if (stream.closed || stream.headSent) return;
+    this.floods.answered();
     this.writer.writeResponse(stream.id, head, false);
   }
 
@@ -46,6 +47,7 @@ export class Http2Server extends Http2Connection {
   sendHead(stream: Http2Stream, head: ResponseHead, endStream: boolean): void {
     if (stream.closed || stream.headSent) return;
     stream.headSent = true;
+    this.floods.answered();
     this.writer.writeResponse(stream.id, head, endStream);
     if (endStream) this.onSent(stream);
   }
@@ -108,6 +110,7 @@ export class Http2Server extends Http2Connection {
   /** Ends a stream that the driver never hears of. */
   #refuse(streamId: number, code: number, countsAsReset = true): void {
     encodeRstStream(this.sink, streamId, code);
+    this.floods.answered();
     this.closedStreams.add(streamId, true);
     // A client that did not know our limit yet is only fast.
     if (countsAsReset) this.floods.reset(true);

@@ -1,3 +1,4 @@
+import type { ByteQueue } from "../../core/byte-queue.ts";
 import type { Millis } from "../../core/clock.ts";
 import type { HeaderList } from "../../core/header.ts";
 import { ReceiveWindow } from "./flow.ts";
@@ -47,11 +48,13 @@ export class Http2Stream {
   readonly receiveWindow: ReceiveWindow;
   /** Content given to the driver and not yet credited. */
   uncreditedBytes = 0;
+  /** Content given to the driver for which only the connection's window was given back. */
+  heldBytes = 0;
 
   /** What the peer lets us send; below zero after it shrank its windows (RFC 9113 §6.9.2). */
   sendWindow: number;
   /** Content that waits for windows, oldest first; the first {@link queueOffset} bytes of the first view are sent. */
-  queue: Buffer[] | undefined = undefined;
+  queue: ByteQueue | undefined = undefined;
   queueOffset = 0;
   /** Bytes in {@link queue} still to be sent. */
   queuedBytes = 0;

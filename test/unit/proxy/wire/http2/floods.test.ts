@@ -88,15 +88,39 @@ describe("F01: rapid reset (CVE-2023-44487)", () => {
 
   it("a mesh peer's new streams are refused one by one while nine in ten are reset, and the connection stays", () => {
     const side = openServer({ trusted: true });
-    for (let i = 0; i < 1_001; i++) side.receive(frame.headers(2 * i + 1, GET), frame.reset(2 * i + 1, 8));
+    const { meshResets } = DEFAULT_LIMITS;
+    for (let i = 0; i <= meshResets; i++) {
+      expect(side.recorder.take().length, `before ${i}`).toBe(i === 0 ? 0 : 2);
+      side.receive(frame.headers(2 * i + 1, GET), frame.reset(2 * i + 1, 8));
+    }
     side.sink.take();
     side.recorder.take();
-    side.receive(frame.headers(2_003, GET));
-    expect(side.frames()).toEqual([`RST_STREAM 2003 ${CALM}`]);
+    const next = 2 * meshResets + 3;
+    side.receive(frame.headers(next, GET));
+    expect(side.frames()).toEqual([`RST_STREAM ${next} ${CALM}`]);
     expect(side.recorder.take()).toEqual([]);
+    for (let i = 1; i <= meshResets; i++) side.receive(frame.headers(next + 2 * i, GET), frame.reset(next + 2 * i, 8));
+    expect(side.recorder.error).toBeUndefined();
     side.now += 10_000;
-    side.receive(frame.headers(2_005, GET));
+    side.receive(frame.headers(next + 2 * meshResets + 2, GET));
     expect(side.recorder.take()).toHaveLength(1);
+  });
+
+  it("a mesh peer's resets at once: a hundred requests reach the application, the rest of that read is refused", () => {
+    const side = openServer({ trusted: true, maxConcurrentStreams: 1_000 });
+    const rapid = (from: number) =>
+      Buffer.concat(
+        Array.from({ length: 1_000 }, (_, i) =>
+          Buffer.concat([frame.headers(2 * (from + i) + 1, GET), frame.reset(2 * (from + i) + 1, 8)]),
+        ),
+      );
+    side.receive(rapid(0));
+    expect(side.recorder.take().filter((event) => event.startsWith("request"))).toHaveLength(100);
+    side.receive(rapid(1_000));
+    expect(side.recorder.take().filter((event) => event.startsWith("request"))).toHaveLength(100);
+    side.receive(frame.headers(4_001, GET));
+    expect(side.recorder.take()).toHaveLength(1);
+    expect(side.recorder.error).toBeUndefined();
   });
 
   it("a mesh peer that resets a part of its streams is served", () => {
@@ -299,5 +323,40 @@ describe("header lists", () => {
   it("10,000 fields are as many too many", () => {
     const side = openServer().receive(rawFrame(1, END_HEADERS | END_STREAM, 1, Buffer.alloc(10_000, 0x90)));
     expect(side.frames()).toEqual(["HEADERS 1 end", "RST_STREAM 1 0"]);
+  });
+});
+
+describe("answers that nobody reads (CVE-2019-9512, CVE-2019-9515)", () => {
+  const { unreadAnswers } = DEFAULT_LIMITS;
+  // Data beside each, so that no other limit is reached.
+  const ask = Buffer.concat([frame.data(1, "x"), frame.ping()]);
+  const open = () => openServer({ streamWindowBytes: 1 << 20 }).receive(frame.headers(1, POST, END_HEADERS));
+
+  it("10,000 are the limit while the socket is full", () => {
+    const side = open();
+    side.sink.pendingBytes = 1 << 20;
+    for (let i = 0; i <= unreadAnswers; i++) side.receive(ask);
+    expect(side.recorder.error).toBeUndefined();
+    side.receive(ask);
+    expect(side.recorder.error?.code).toBe(CALM);
+  });
+
+  it("a peer that reads may ask for as many as it likes", () => {
+    const side = open();
+    for (let i = 0; i < 2 * unreadAnswers; i++) {
+      side.sink.pendingBytes = i % 9_000 === 0 ? 262_144 : 262_145;
+      side.receive(ask);
+    }
+    expect(side.recorder.error).toBeUndefined();
+  });
+
+  it("heads count as well: requests that are refused at once", () => {
+    const side = openServer({ limits: { earlyResets: 1e9, resets: 1e9 } });
+    side.sink.pendingBytes = 1 << 20;
+    side.recorder.react = (event, stream) => {
+      if (event.startsWith("request")) side.machine.sendHead(stream as Http2Stream, response(403), true);
+    };
+    for (let i = 0; i < unreadAnswers + 2; i++) side.receive(frame.headers(2 * i + 1, GET));
+    expect(side.recorder.error?.code).toBe(CALM);
   });
 });

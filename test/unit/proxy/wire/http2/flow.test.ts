@@ -140,7 +140,7 @@ describe("sending (RFC 9113 §6.9.1, §6.9.2)", () => {
     expect(side.machine.sendData(first, Buffer.from("cd"), false)).toBe(false);
     expect(side.machine.sendData(first, Buffer.alloc(0), true)).toBe(false);
     side.receive(frame.windowUpdate(1, 100));
-    expect(side.frames()).toEqual(["DATA 1 [2]", "DATA 1 [2] end"]);
+    expect(side.frames()).toEqual(["DATA 1 [4] end"]);
   });
 
   it("streams that wait for the connection take turns of one frame", () => {
@@ -229,5 +229,39 @@ describe("sending (RFC 9113 §6.9.1, §6.9.2)", () => {
     expect(performance.now() - start).toBeLessThan(200);
     side.receive(frame.windowUpdate(0, 100_000), frame.settings([4, 100]));
     expect(side.machine.openStreams).toBe(0);
+  });
+});
+
+describe("content that cannot be passed on", () => {
+  const chunk = Buffer.alloc(16_384);
+
+  it("stops its stream and not the connection, up to a bound", () => {
+    const side = openServer({ maxConcurrentStreams: 1_000, limits: { heldBytes: 2 * 65_535 } });
+    side.recorder.credits = false;
+    for (const id of [1, 3, 5]) {
+      side.receive(frame.headers(id, POST, END_HEADERS));
+      for (let i = 0; i < 3; i++) side.receive(frame.data(id, chunk));
+      side.receive(frame.data(id, chunk.subarray(1)));
+      side.machine.hold(side.recorder.streams.get(id) as Http2Stream, 65_535);
+    }
+    // Two were held in full and given back to the connection, the third is beyond the bound.
+    expect(side.frames().filter((line) => line.startsWith("WINDOW_UPDATE"))).toEqual([]);
+    for (const id of [1, 3, 5]) side.machine.credit(side.recorder.streams.get(id) as Http2Stream, 65_535);
+    expect(side.frames()).toEqual(["WINDOW_UPDATE 1 +65535", "WINDOW_UPDATE 3 +65535", "WINDOW_UPDATE 5 +65535"]);
+  });
+
+  it("does not exhaust the connection's window, however many streams stand still", () => {
+    const side = openServer({ maxConcurrentStreams: 1_000, trusted: true });
+    side.recorder.credits = false;
+    for (let id = 1; id < 201; id += 2) {
+      side.receive(frame.headers(id, POST, END_HEADERS));
+      for (let i = 0; i < 3; i++) {
+        side.receive(frame.data(id, chunk));
+        side.machine.hold(side.recorder.streams.get(id) as Http2Stream, chunk.length);
+      }
+    }
+    expect(side.recorder.error).toBeUndefined();
+    side.receive(frame.reset(1, 8), frame.data(3, chunk));
+    expect(side.recorder.error).toBeUndefined();
   });
 });
