@@ -5,6 +5,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { labs } from "./mesh/labs.ts";
+import { policy } from "./mesh/policy.ts";
 import { refusals } from "./mesh/refusals.ts";
 import { MeshSite } from "./mesh/site.ts";
 import { traffic } from "./mesh/traffic.ts";
@@ -42,6 +43,8 @@ describe("a VM", () => {
 });
 
 describe("traffic", () => traffic(site));
+
+describe("authorization", () => policy(site));
 
 describe("bad input", () => refusals(site));
 
