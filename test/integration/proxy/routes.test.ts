@@ -1,4 +1,10 @@
-import { connect as connectHttp2, createServer, type Http2Server, type IncomingHttpHeaders } from "node:http2";
+import {
+  connect as connectHttp2,
+  createServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Stream,
+} from "node:http2";
 import { type AddressInfo, connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
@@ -91,7 +97,7 @@ const GRPC_RETRY: RetryPolicy = {
 function grpcServer(form: "message" | "trailers" | "head", codes: readonly number[]): Http2Server {
   let call = 0;
   const server = createServer();
-  server.on("stream", (stream) => {
+  server.on("stream", (stream: ServerHttp2Stream) => {
     const status = String(codes[Math.min(call++, codes.length - 1)]);
     stream.resume();
     if (form === "head")
@@ -161,7 +167,7 @@ describe("a connection that the policy forbids", () => {
       ref: policy.ref,
       snis: [],
       filters: [{ kind: "forbidden" as const }],
-      distribution: onlyBackend(backendOf("a:80")),
+      distribution: onlyBackend<ConnectionFilter>(backendOf("a:80")),
     };
     const port = await site({ ...policy, kind: "opaque", opaque }, endpoint);
     const socket = connect(port, "127.0.0.1");
