@@ -162,7 +162,11 @@ class Agent {
       count: workerCount(config["proxy.workers"]),
       inboundFds: listeners.get("inbound") ?? [],
       outboundFds: listeners.get("outbound") ?? [],
-      start: () => ({ ...this.#workerStart(), connections }),
+      start: () => ({
+        ...this.#workerStart(),
+        connections,
+        relayIdleMs: config["proxy.relayIdleTimeout"] || undefined,
+      }),
       identity: () => identity.current(),
       hub: this.#hub,
       metrics: this.#metrics,
@@ -182,16 +186,16 @@ class Agent {
     this.#gauges();
     this.#lease = new LeaseKeeper(this.#log, (family) => this.#intercepted(family));
     this.#lease.start();
+    this.#units = new UnitWatch(config["interception.units"], () => this.#writeInterception(true));
+    this.#units.start();
     if (this.#member !== undefined) await this.#register(this.#member);
     await this.#serveNames(listeners, identity);
     this.#validity.look();
+    await this.#serveSpiffe(identity);
     this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
-    this.#units = new UnitWatch(config["interception.units"], () => this.#writeInterception(true));
-    this.#units.start();
   }
 
   // --- identity and registration -----------------------------------------------------------------------------------
-    await this.#serveSpiffe(identity);
 
   async #identify(): Promise<void> {
     const config = this.#config;
@@ -498,10 +502,6 @@ class Agent {
     registry.counter("control_identity_cert_refreshes_total", {}).add(1);
   }
 
-  // --- life --------------------------------------------------------------------------------------------------------
-
-  #isReady(): boolean {
-    const workers = this.#workers;
   /** A courtesy to other programs: that it cannot be had must not keep the host's own traffic from the mesh. */
   async #serveSpiffe(identity: IdentitySource): Promise<void> {
     const users = this.#config["spiffe.users"];
@@ -515,6 +515,10 @@ class Agent {
     }
   }
 
+  // --- life --------------------------------------------------------------------------------------------------------
+
+  #isReady(): boolean {
+    const workers = this.#workers;
     return this.#state === "ready" && workers !== undefined && workers.ready > 0;
   }
 
@@ -573,11 +577,11 @@ class Agent {
     this.#log.info("handed over: draining", { to: successor.pid });
     this.#setState("draining");
     this.#lease?.stop();
+    this.#units?.stop();
     this.#names?.close();
     this.#probes?.stop();
     this.#enrolled?.stop();
     // Whoever asked hears the answer first.
-    this.#units?.stop();
     setImmediate(() => {
       for (const server of this.#servers) server.close();
     });
@@ -733,17 +737,17 @@ class Agent {
       server.closeAllConnections();
     }
     this.#lease?.stop();
+    this.#units?.stop();
     this.#names?.close();
     this.#enrolled?.stop();
     this.#followed?.stop();
     this.#address?.stop();
-    this.#units?.stop();
     this.#validity.stop();
+    this.#spiffe?.close();
     this.#hub?.close();
     await this.#workers?.terminate();
     this.#setState("stopped");
   }
-    this.#spiffe?.close();
 }
 
 function pause(ms: number): Promise<void> {
