@@ -2,12 +2,14 @@ import { execFileSync } from "node:child_process";
 import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join as joinPath } from "node:path";
 import { decodeJoinString } from "../../bootstrap/control/index.ts";
+import { runProgram, tableExists } from "../../bootstrap/interception/index.ts";
 import { type Config, loadConfig } from "../config.ts";
 import { CommandError, EXIT } from "../exit.ts";
 import { asCommandError } from "../membership.ts";
 import type { AgentStatus } from "../status.ts";
 import { ask } from "./control-client.ts";
 import type { Format } from "./output.ts";
+import { armRevert, compareHostState, confirm, isRevertArmed, readHostState } from "./up-confirm.ts";
 
 export interface UpOptions {
   readonly join: string | undefined;
@@ -16,10 +18,14 @@ export interface UpOptions {
   /** Seconds. */
   readonly timeout: number;
   readonly output: Format;
+  /** Keep what was applied without asking, if the self-test passes. */
+  readonly yes: boolean;
 }
 
 const UNIT = "mesh-agent.service";
 const POLL_MS = 500;
+// The path unit, nft and the next self-probe.
+const INTERCEPTED_MS = 15_000;
 
 /** One step of the set-up: what was done, or why it was not needed. */
 interface Step {
@@ -41,6 +47,10 @@ export async function up(options: UpOptions): Promise<void> {
   };
   say("preflight", preflight(config));
   say("join string", storeJoinString(config, options.join));
+  const before = readHostState(config);
+  // Only while nothing of ours is in place yet: a host that is meshed already has nothing to confirm.
+  const fresh = isRevertArmed() || !(await tableExists(runProgram));
+  if (fresh) armRevert();
   say("service", startService(options.join !== undefined));
   const status = await waitReady(options, (result) => {
     if (options.output === "text" && process.stdout.isTTY)
@@ -59,6 +69,10 @@ export async function up(options: UpOptions): Promise<void> {
       ? `works for ${[v4 ? "IPv4" : "", v6 ? "IPv6" : ""].filter((s) => s !== "").join(" and ")}`
       : `not in place: ${why}`,
   );
+  if (fresh) {
+    const faults = compareHostState(before, readHostState(config), await intercepted(options, status));
+    say("confirmation", await confirm(faults, options.yes || options.output === "json"));
+  } else say("confirmation", "not needed: the rules were in place before");
   if (options.output === "json") process.stdout.write(`${JSON.stringify({ steps, status }, undefined, 2)}\n`);
   else
     process.stdout.write(
@@ -163,6 +177,17 @@ async function waitReady(options: UpOptions, progress: (result: string) => void)
     `not ready after ${options.timeout} s: ${last}`,
     `journalctl -u ${UNIT} -n 20 tells why`,
   );
+}
+
+/** Waits for the first probe through the rules: root applies them a moment after the agent is ready. */
+async function intercepted(options: UpOptions, status: AgentStatus): Promise<AgentStatus> {
+  let latest = status;
+  const until = Date.now() + INTERCEPTED_MS;
+  while (!latest.interception.v4 && !latest.interception.v6 && Date.now() < until) {
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    latest = await ask<AgentStatus>(options.socket, "GET", "/status");
+  }
+  return latest;
 }
 
 function describe(status: AgentStatus): string {

@@ -1,0 +1,128 @@
+import { execFileSync } from "node:child_process";
+import { createInterface } from "node:readline";
+import { readLiveConnections } from "../../bootstrap/interception/index.ts";
+import type { Config } from "../config.ts";
+import { CommandError, EXIT } from "../exit.ts";
+import type { AgentStatus } from "../status.ts";
+
+/** How long the operator has to say that the host still works. */
+export const CONFIRM_SECONDS = 120;
+
+const TIMER = "mesh-agent-revert";
+// The path unit first: it would bring the rules back. The agent last: its drain may take two minutes.
+const UNDO =
+  "systemctl disable --now mesh-agent-intercept.path; mesh-agent intercept remove; systemctl disable --now mesh-agent.service";
+
+/** What must be the same after the rules are in place. */
+export interface HostState {
+  readonly defaultRoutes: string;
+  /** `local remote` of every SSH connection that others opened to this host. */
+  readonly sessions: readonly string[];
+}
+
+export function readHostState(config: Config): HostState {
+  const routes = (family: string) => output("ip", [family, "route", "show", "default"]);
+  const sessions = readLiveConnections()
+    .filter(({ incoming, local }) => incoming && config["interception.sshPorts"].includes(local.port))
+    .map(({ local, remote }) => `${local.ip}:${local.port} ${remote.ip}:${remote.port}`);
+  return { defaultRoutes: `${routes("-4")}${routes("-6")}`, sessions };
+}
+
+/**
+ * Lets systemd, not this process, undo the interception when the time is over: an operator whose session has just broken
+ * can neither confirm nor revert.
+ */
+export function armRevert(): void {
+  disarmRevert();
+  execFileSync(
+    "systemd-run",
+    ["--quiet", "--collect", `--unit=${TIMER}`, `--on-active=${CONFIRM_SECONDS}`, "/bin/sh", "-c", UNDO],
+    { stdio: ["ignore", "ignore", "pipe"], timeout: 20_000 },
+  );
+}
+
+/** Whether an earlier attempt still waits to be undone. */
+export function isRevertArmed(): boolean {
+  return output("systemctl", ["is-active", `${TIMER}.timer`]).trim() === "active";
+}
+
+/** The host keeps what was applied. Harmless when nothing was armed. */
+export function disarmRevert(): void {
+  try {
+    execFileSync("systemctl", ["stop", `${TIMER}.timer`], { stdio: "ignore", timeout: 20_000 });
+  } catch {
+    // It was never armed, or has done its work.
+  }
+}
+
+/** Undoes at once, in the order of the timer. */
+export function revertNow(): void {
+  disarmRevert();
+  execFileSync("/bin/sh", ["-c", UNDO], { stdio: "ignore", timeout: 150_000 });
+}
+
+/** Pure: what is worse than before; empty if nothing is. */
+export function compareHostState(before: HostState, after: HostState, status: AgentStatus): string[] {
+  const faults: string[] = [];
+  if (before.defaultRoutes !== after.defaultRoutes) faults.push("the default route has changed");
+  const open = new Set(after.sessions);
+  // The one that ended because its user left is told apart by asking only whether all are gone.
+  if (before.sessions.length > 0 && !before.sessions.some((session) => open.has(session)))
+    faults.push("no SSH session that was open is open any more");
+  if (!status.interception.v4 && !status.interception.v6)
+    faults.push(`no connection comes to the agent: ${status.interception.why}`);
+  if (status.registration?.attached === false) faults.push("the enroller cannot be reached");
+  return faults;
+}
+
+/**
+ * Keeps what was applied: at once with `yes`, otherwise when the operator types `keep` in time.
+ * @throws CommandError (73) after the interception has been taken back.
+ */
+export async function confirm(faults: readonly string[], yes: boolean): Promise<string> {
+  if (faults.length > 0) {
+    revertNow();
+    throw new CommandError(
+      EXIT.interception,
+      `undone, because ${faults.join("; ")}`,
+      "mesh-agent intercept plan shows what would be captured; then mesh-agent up again",
+    );
+  }
+  if (yes || !process.stdin.isTTY) {
+    disarmRevert();
+    return "self-test passed: kept";
+  }
+  if ((await answer()) !== "keep") {
+    revertNow();
+    throw new CommandError(EXIT.interception, "not confirmed: undone", "mesh-agent up again, and type keep");
+  }
+  disarmRevert();
+  return "kept";
+}
+
+function answer(): Promise<string> {
+  const lines = createInterface({ input: process.stdin });
+  process.stdout.write(
+    `\nSelf-test passed. Open a second session to this host, then type "keep" within ${CONFIRM_SECONDS} s; otherwise all is undone: `,
+  );
+  return new Promise((resolve) => {
+    const limit = setTimeout(() => lines.close(), (CONFIRM_SECONDS - 5) * 1_000);
+    let said = "";
+    lines.once("line", (line) => {
+      said = line.trim();
+      lines.close();
+    });
+    lines.once("close", () => {
+      clearTimeout(limit);
+      resolve(said);
+    });
+  });
+}
+
+function output(program: string, args: readonly string[]): string {
+  try {
+    return execFileSync(program, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  } catch {
+    return "";
+  }
+}
