@@ -30,6 +30,7 @@ import { type HostSigns, judge, LIVENESS, type LivenessOptions } from "./livenes
 import type { Mesh } from "./mesh.ts";
 import { MANAGED, type Readiness, type Registration, readRegistration } from "./plan.ts";
 import { RateLimit, type RateLimitOptions } from "./rate-limit.ts";
+import { RefusalRecord } from "./refusal-record.ts";
 import type { Reached, Registrar } from "./registrar.ts";
 import { EXTERNAL_WORKLOADS, type ExternalWorkload, isReady, readyCondition } from "./resources.ts";
 
@@ -92,6 +93,7 @@ const CHANGE_LIMIT: RateLimitOptions = { burst: 6, refillMs: 1000, maxSources: 2
  */
 export class Attachments {
   readonly #options: AttachmentsOptions;
+  readonly #refusals: RefusalRecord;
   readonly #liveness: LivenessOptions;
   readonly #sessions = new Map<string, Session>();
   /** Ours in the cluster, by key; when it was first seen Ready without anybody answering for it. */
@@ -103,6 +105,7 @@ export class Attachments {
 
   constructor(options: AttachmentsOptions) {
     this.#options = options;
+    this.#refusals = new RefusalRecord(options.log, options.scheduler);
     this.#liveness = options.liveness ?? LIVENESS;
     this.#startedAt = options.scheduler.now();
     this.#leases = new Leases({
@@ -169,7 +172,8 @@ export class Attachments {
     let session: Session | undefined;
     let greeted = false;
     const refuse = (error: unknown) => {
-      if (!(error instanceof BootstrapError)) this.#options.log.error({ error: String(error) }, "attach failed");
+      if (error instanceof BootstrapError) this.#refusals.refused(call.getPath(), peer, error);
+      else this.#options.log.error({ error: String(error) }, "attach failed");
       // grpc-js ends a stream with the status that its `error` event carries.
       call.emit("error", refusalOf(error));
     };

@@ -35,6 +35,7 @@ import type { KubeClient } from "./kubernetes.ts";
 import type { Mesh } from "./mesh.ts";
 import { planRegistration, type Registration, readRegistration, withCertificate, workloadNameOf } from "./plan.ts";
 import type { RateLimit } from "./rate-limit.ts";
+import { RefusalRecord } from "./refusal-record.ts";
 import type { Registrar } from "./registrar.ts";
 import { RESOLVE_TTL_SECONDS, type Resolver } from "./resolve.ts";
 import type { InvitationTerms } from "./terms.ts";
@@ -61,9 +62,11 @@ export interface EnrollerServiceOptions {
 /** The four calls of the enroller. What they refuse, they refuse with a {@link BootstrapError}. */
 export class EnrollerService {
   readonly #options: EnrollerServiceOptions;
+  readonly #refusals: RefusalRecord;
 
   constructor(options: EnrollerServiceOptions) {
     this.#options = options;
+    this.#refusals = new RefusalRecord(options.log, options.scheduler);
   }
 
   register(server: Server): void {
@@ -217,7 +220,7 @@ export class EnrollerService {
         (error: unknown) => {
           const { log } = this.#options;
           if (error instanceof BootstrapError) {
-            log.info({ call: call.getPath(), address: peer.address, code: error.code }, "refused");
+            this.#refusals.refused(call.getPath(), peer, error);
           } else {
             log.error({ call: call.getPath(), error: String(error) }, "call failed");
           }
