@@ -8,7 +8,12 @@ import {
 import { type AddressInfo, connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
-import { type OutboundPolicy, onlyBackend, type RetryPolicy } from "../../../src/proxy/policy/index.ts";
+import {
+  type ConnectionFilter,
+  type OutboundPolicy,
+  onlyBackend,
+  type RetryPolicy,
+} from "../../../src/proxy/policy/index.ts";
 import { App, ask, Balanced, backendOf, routeTo } from "../../support/balanced.ts";
 
 const open: { close(): void }[] = [];
