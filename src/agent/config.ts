@@ -192,6 +192,10 @@ export const KEYS = {
     1_000_000,
     "Connections taken at once, both sides together; more are refused. 0: half of the descriptors the process may have.",
   ),
+  "proxy.relayIdleTimeout": duration(
+    "24h",
+    "How long nothing may move in an opaque connection or a tunnel before both ends are reset; 0: for ever.",
+  ),
   "proxy.listeners": choice(
     ["systemd", "self"],
     "systemd",
