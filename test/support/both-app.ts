@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer as createHttp1, type RequestListener } from "node:http";
-import { createServer as createHttp2 } from "node:http2";
+import { createServer as createHttp2, type ServerOptions } from "node:http2";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 
 /** An application that takes HTTP/1 and HTTP/2 with prior knowledge on one port, answered by one listener. */
@@ -10,9 +10,9 @@ export interface BothApp {
   close(): void;
 }
 
-export async function bothApp(answer: RequestListener): Promise<BothApp> {
+export async function bothApp(answer: RequestListener, options: ServerOptions = {}): Promise<BothApp> {
   const http1 = createHttp1(answer);
-  const http2 = createHttp2(answer as unknown as Parameters<typeof createHttp2>[1]);
+  const http2 = createHttp2(options, answer as unknown as Parameters<typeof createHttp2>[1]);
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);

@@ -1,0 +1,311 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { defaultInboundPolicy } from "../../src/proxy/policy/index.ts";
+import { DEFAULT_LIMITS, ErrorCode } from "../../src/proxy/wire/http2/index.ts";
+import { encodeTransportHeader } from "../../src/proxy/wire/transport-header/index.ts";
+import { type BothApp, bothApp } from "../support/both-app.ts";
+import { withBystander } from "../support/bystander.ts";
+import { CLIENT_NAME, Hops, identityFrom, SERVER_NAME } from "../support/hops.ts";
+import { END_HEADERS, END_STREAM, frame, GET, literalBlock, POST, rawFrame } from "../support/http2.ts";
+import { post, RawHttp2 } from "../support/raw-http2.ts";
+import { until } from "../support/until.ts";
+
+const CALM = ErrorCode.enhanceYourCalm;
+// More than a stream's window.
+const PAGE = Buffer.alloc(70_000, "x");
+// Node's own limits are for strangers: what an application takes from its proxy is its own business.
+const PATIENT = { streamResetBurst: 1_000_000, streamResetRate: 1_000_000, maxSessionMemory: 1_000 };
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const times = (count: number, make: (i: number) => Buffer) =>
+  Buffer.concat(Array.from({ length: count }, (_, i) => make(i)));
+const reset = (i: number) => Buffer.concat([frame.headers(2 * i + 1, post("/slow")), frame.reset(2 * i + 1, 8)]);
+
+/** What the application has under way and knows to be given up. */
+let alive = 0;
+let mostAlive = 0;
+let app: BothApp;
+
+function answer(req: IncomingMessage, res: ServerResponse): void {
+  if (req.url === "/slow") {
+    mostAlive = Math.max(mostAlive, ++alive);
+    let over = false;
+    const end = () => {
+      if (!over) alive--;
+      over = true;
+    };
+    res.on("close", end);
+    req.on("aborted", end);
+    res.on("error", () => {});
+    return;
+  }
+  req.resume();
+  if (req.url === "/page") res.end(PAGE);
+  else res.end("hi");
+}
+
+beforeAll(async () => {
+  app = await bothApp(answer, PATIENT);
+});
+afterAll(() => app.close());
+
+describe("one connection of a stranger, through the inbound hop", () => {
+  let hop: ChildProcess;
+  let port = 0;
+  let complaints = "";
+  beforeAll(async () => {
+    hop = spawn(process.execPath, [new URL("../support/hop-process.ts", import.meta.url).pathname, String(app.port)], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    hop.stderr?.on("data", (chunk: Buffer) => (complaints += chunk.toString()));
+    port = Number(
+      await new Promise((resolve) => hop.stdout?.once("data", (chunk: Buffer) => resolve(chunk.toString()))),
+    );
+  });
+  afterAll(() => hop.kill());
+
+  const memory = () => {
+    const rollup = readFileSync(`/proc/${hop.pid}/smaps_rollup`, "utf8");
+    return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]) / 1024;
+  };
+  const cut = (peer: RawHttp2) => until(() => peer.closed, "the connection is cut");
+
+  /** The attack up to its limit does no harm, one more costs the connection; far above is the next test's. */
+  const limits: [string, number, Buffer, (i: number) => Buffer][] = [
+    ["rapid reset (F01, CVE-2023-44487)", DEFAULT_LIMITS.earlyResets, Buffer.alloc(0), reset],
+    [
+      "server-provoked reset (CVE-2025-8671)",
+      DEFAULT_LIMITS.earlyResets,
+      Buffer.alloc(0),
+      (i) => Buffer.concat([frame.headers(2 * i + 1, post("/slow"), END_HEADERS), frame.windowUpdate(2 * i + 1, 0)]),
+    ],
+    ["malformed requests", DEFAULT_LIMITS.earlyResets, Buffer.alloc(0), (i) => frame.headers(2 * i + 1, GET.slice(1))],
+    [
+      "frames of a header block (F03, CVE-2024-27316)",
+      DEFAULT_LIMITS.headerFrames - 1,
+      rawFrame(1, 0, 1, literalBlock(GET)),
+      () => frame.continuation(1, literalBlock([["x", "1"]]), 0),
+    ],
+    // SETTINGS of the handshake and their acknowledgement are the first two.
+    ["SETTINGS (F06)", DEFAULT_LIMITS.settingsPerSecond - 2, Buffer.alloc(0), () => frame.settings([4, 70_000])],
+    [
+      "empty DATA (F10)",
+      DEFAULT_LIMITS.emptyData,
+      frame.headers(1, post("/slow"), END_HEADERS),
+      () => frame.data(1, ""),
+    ],
+    ["PING", DEFAULT_LIMITS.pings, Buffer.alloc(0), () => frame.ping()],
+    ["PRIORITY (F11)", DEFAULT_LIMITS.idleFrames, Buffer.alloc(0), (i) => frame.priority(2 * i + 1, 0)],
+    ["WINDOW_UPDATE", DEFAULT_LIMITS.idleFrames, Buffer.alloc(0), () => frame.windowUpdate(0, 1)],
+    ["unknown frames", DEFAULT_LIMITS.idleFrames, Buffer.alloc(0), () => rawFrame(0x77, 0, 0)],
+  ];
+
+  test.each(limits)("%s: at the limit, one above, far above", async (_name, limit, before, attack) => {
+    const peer = await RawHttp2.open(port);
+    peer.write(before, times(limit, attack));
+    await pause(150);
+    expect(peer.goaway, "at the limit").toBeUndefined();
+    peer.write(attack(limit));
+    await until(() => peer.goaway === CALM, "one above");
+    await cut(peer);
+
+    const worse = await RawHttp2.open(port);
+    worse.write(before);
+    const far = times(20_000, (i) => attack(i % limit === 0 && limit < 100 ? 0 : i));
+    for (let i = 0; i < 10; i++) if (!(await worse.pour(far))) break;
+    await cut(worse);
+    await until(() => alive === 0, "the application has nothing left to do");
+  });
+
+  test("requests whose windows never open (F08): a hundred are served, the rest refused, all reaped after a minute", async () => {
+    const before = memory();
+    const peer = await RawHttp2.open(port, [4, 0]);
+    await until(() => peer.frames.length >= 2, "SETTINGS were exchanged");
+    peer.write(
+      times(200, (i) =>
+        frame.headers(
+          2 * i + 1,
+          GET.map(([n, v]) => [n, n === ":path" ? "/page" : v]),
+        ),
+      ),
+    );
+    await until(() => peer.resets.size === 100 && peer.heads.size === 100, "100 heads, 100 refusals");
+    expect(new Set(peer.resets.values())).toEqual(new Set([ErrorCode.refusedStream]));
+    const seen = await withBystander(port, () => pause(1_500));
+    expect(seen.failures).toEqual([]);
+    expect(memory() - before).toBeLessThan(40);
+    peer.close();
+  });
+
+  test("floods on fifty connections (F20): the bystander stays clean, memory comes back, nobody dies", async () => {
+    const floods: ((peer: RawHttp2) => Promise<unknown>)[] = [
+      async (peer) => peer.pour(times(5_000, reset)),
+      async (peer) =>
+        peer.pour(
+          times(3_000, (i) => Buffer.concat([frame.headers(2 * i + 1, POST, 4), frame.windowUpdate(2 * i + 1, 0)])),
+        ),
+      async (peer) => {
+        await peer.pour(rawFrame(1, 0, 1, literalBlock(GET)));
+        while (await peer.pour(times(16, () => frame.continuation(1, Buffer.alloc(16_384), 0)))) await pause(1);
+      },
+      async (peer) => peer.pour(times(20_000, () => frame.settings())),
+      async (peer) => {
+        // Asks with something in between, and never reads.
+        peer.socket.pause();
+        await peer.pour(frame.headers(1, post("/slow"), END_HEADERS));
+        const ask = times(2_000, () => Buffer.concat([frame.data(1, "x"), frame.ping()]));
+        for (let i = 0; i < 30 && (await peer.pour(ask)); i++) await pause(1);
+      },
+      async (peer) =>
+        peer.pour(Buffer.concat([frame.headers(1, POST, END_HEADERS), times(50_000, () => frame.data(1, ""))])),
+      async (peer) => peer.pour(times(50_000, (i) => frame.priority(2 * i + 1, 0))),
+      async (peer) => peer.pour(times(100, (i) => frame.headers(2 * i + 1, post("/page")))),
+      async (peer) => {
+        const large = literalBlock([["x", "v".repeat(4_000)]]);
+        large[0] = 0x40;
+        const bomb = Buffer.concat([large, Buffer.alloc(12_000, 0xbe)]);
+        await peer.pour(times(100, (i) => rawFrame(1, END_HEADERS | END_STREAM, 2 * i + 1, bomb)));
+      },
+      async (peer) => peer.pour(times(5_000, (i) => Buffer.alloc(97, (i * 31) & 0xff))),
+    ];
+    await withBystander(port, () => pause(500));
+    const before = memory();
+    const peers: RawHttp2[] = [];
+    const seen = await withBystander(port, async () => {
+      for (let round = 0; round < 5; round++) {
+        await Promise.all(
+          floods.map(async (flood, i) => {
+            // Windows of nothing for those who ask for pages.
+            const peer = await RawHttp2.open(port, ...(i === 7 ? [[4, 0] as [number, number]] : []));
+            peers.push(peer);
+            await flood(peer);
+          }),
+        );
+        await pause(300);
+      }
+    });
+    const during = memory();
+    for (const peer of peers) peer.close();
+    expect(seen.failures).toEqual([]);
+    // The floods are made in the process that asks, which therefore waits for itself.
+    expect(seen.p99Ms).toBeLessThan(4_000);
+    expect(during - before).toBeLessThan(64);
+    await until(() => alive === 0, "the application has nothing left to do");
+    expect(hop.exitCode).toBeNull();
+    expect(complaints).toBe("");
+  });
+});
+
+describe("a mesh peer, which carries everybody's requests over one connection", () => {
+  let hops: Hops;
+  const sessions: ClientHttp2Session[] = [];
+  beforeAll(async () => {
+    hops = await Hops.start({
+      appPort: app.port,
+      inboundPolicy: defaultInboundPolicy("all-authenticated", { detectTimeoutMs: 500, clusterNetworks: [] }),
+    });
+  });
+  afterAll(() => {
+    for (const session of sessions) session.destroy();
+    hops.close();
+  });
+
+  /** What another agent would open: mutual TLS, then the transport header. */
+  async function meshConnection(): Promise<TLSSocket> {
+    const { keyPem, certificatePem } = await identityFrom(hops.authority, CLIENT_NAME);
+    const socket = connectTls({
+      host: "127.0.0.1",
+      port: hops.directPort,
+      servername: SERVER_NAME,
+      ca: hops.authority.certificatePem,
+      checkServerIdentity: () => undefined,
+      key: keyPem,
+      cert: certificatePem,
+      ALPNProtocols: ["transport.l5d.io/v1"],
+    });
+    await new Promise((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
+    const header = encodeTransportHeader({ port: app.port, name: undefined, protocol: "http2" });
+    await new Promise((resolve) => socket.write(header, resolve));
+    return socket;
+  }
+
+  async function meshSession(): Promise<ClientHttp2Session> {
+    const socket = await meshConnection();
+    const session = connectHttp2("http://a", { createConnection: () => socket });
+    sessions.push(session);
+    await new Promise((resolve) => session.once("remoteSettings", resolve));
+    return session;
+  }
+
+  const ask = (session: ClientHttp2Session) =>
+    new Promise<number>((resolve) => {
+      const stream = session.request({ ":path": "/quick" });
+      let status = 0;
+      stream.on("response", (headers) => {
+        status = Number(headers[":status"]);
+      });
+      stream.on("error", () => {});
+      stream.on("close", () => resolve(status));
+      stream.resume();
+      stream.end();
+    });
+
+  test("1,000 requests a second, each cancelled after 5 ms, are never cut, and others are answered beside them (W13)", async () => {
+    const session = await meshSession();
+    const answers: Promise<number>[] = [];
+    let cancelled = 0;
+    let refused = 0;
+    const started = performance.now();
+    for (let sent = 0; sent < 12_000; ) {
+      const due = Math.min(12_000, Math.floor(performance.now() - started));
+      for (; sent < due; sent++) {
+        const stream = session.request({ ":path": "/slow" });
+        stream.on("error", () => {});
+        stream.on("close", () => {
+          if (stream.rstCode === CALM) refused++;
+          else cancelled++;
+        });
+        stream.end();
+        setTimeout(() => stream.close(ErrorCode.cancel), 5);
+        if (sent % 100 === 0) answers.push(ask(session));
+      }
+      await pause(1);
+    }
+    expect(new Set(await Promise.all(answers))).toEqual(new Set([200]));
+    await until(() => cancelled + refused === 12_000, "all have ended");
+    expect(refused).toBe(0);
+    expect(session.closed || session.destroyed).toBe(false);
+    await until(() => alive === 0, "the application heard of every one", 1_000);
+  });
+
+  test("a rapid reset of 20,000 hardly reaches the application, is refused one by one, and the connection stays", async () => {
+    const peer = RawHttp2.over(await meshConnection());
+    await until(() => peer.frames.length >= 2, "SETTINGS were exchanged");
+    mostAlive = 0;
+    for (let i = 0; i < 20_000; i += 1_000) await peer.pour(times(1_000, (k) => reset(i + k)));
+    peer.write(frame.headers(40_001, GET));
+    await until(() => peer.resets.has(40_001), "the next one is refused");
+    expect(peer.resets.get(40_001)).toBe(CALM);
+    expect(mostAlive).toBeLessThanOrEqual(100);
+    hops.skip(10_000);
+    peer.write(frame.headers(40_003, GET));
+    await until(() => peer.heads.has(40_003), "the connection serves on");
+    expect(peer.goaway).toBeUndefined();
+    await until(() => alive === 0, "the application has nothing left to do");
+    peer.close();
+  });
+
+  test("a mesh peer whose hundred answers nobody takes stops none of the others of the same endpoint", async () => {
+    const stalled = RawHttp2.over(await meshConnection(), [4, 0]);
+    await until(() => stalled.frames.length >= 2, "SETTINGS were exchanged");
+    const page = GET.map(([name, value]): [string, string] => [name, name === ":path" ? "/page" : value]);
+    stalled.write(times(100, (i) => frame.headers(2 * i + 1, page)));
+    await until(() => stalled.heads.size === 100, "a hundred answers stand still");
+    const session = await meshSession();
+    for (let i = 0; i < 20; i++) expect(await ask(session)).toBe(200);
+    stalled.close();
+  });
+});
