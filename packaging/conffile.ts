@@ -7,13 +7,17 @@ export function conffile(): string {
     "# Durations are written as 500ms, 10s, 5m, 24h; lists separated by commas or as YAML lists.",
     "# `mesh-agent config check` reads this file and names what is wrong; a restart applies it.",
   ];
-  let section = "";
-  for (const [key, field] of Object.entries(KEYS)) {
+  // By section, wherever the table names its keys: YAML takes no section twice.
+  const section = (key: string) => key.slice(0, key.indexOf("."));
+  const sections = [...new Set(Object.keys(KEYS).map(section))];
+  const entries = Object.entries(KEYS).sort(([a], [b]) => sections.indexOf(section(a)) - sections.indexOf(section(b)));
+  let before = "";
+  for (const [key, field] of entries) {
     const dot = key.indexOf(".");
-    const name = key.slice(0, dot);
-    if (name !== section) {
-      section = name;
-      lines.push("", `${section}:`);
+    const name = section(key);
+    if (name !== before) {
+      before = name;
+      lines.push("", `${name}:`);
     }
     lines.push(
       `  # ${field.doc} (${field.expects})`,
