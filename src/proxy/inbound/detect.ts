@@ -1,31 +1,14 @@
 import type { Socket } from "node:net";
-import type { SocketAddress } from "../core/address.ts";
-import type { InboundPolicyHandle } from "../discovery/index.ts";
 import type { Client } from "../policy/index.ts";
-import type { Detected, NoTls } from "../stack/index.ts";
+import type { Detected } from "../stack/index.ts";
 import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import type { HandshakeWaiter, Terminated } from "../transport/tls-server.ts";
 import { detectHttp } from "../wire/http1/index.ts";
 import { decodeClientHello } from "../wire/tls/index.ts";
-import type { InboundConfig, InboundParts } from "./deps.ts";
+import type { Arrival } from "./arrival.ts";
+import type { InboundParts } from "./deps.ts";
 import type { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
-
-/** A connection on an application port, with what is known before its first byte. */
-export interface Arrival {
-  readonly socket: Socket;
-  readonly originalClient: SocketAddress;
-  readonly originalDst: SocketAddress;
-  /** `direct`: through our own port, with a transport header that names the port in {@link originalDst}. */
-  readonly road: "redirected" | "direct";
-  readonly handle: InboundPolicyHandle;
-  readonly noTls?: NoTls | undefined;
-}
-
-/** Where the application listens: never on loopback only, except for our own admin server. */
-export function appAddressOf(config: InboundConfig, { originalDst }: Arrival): SocketAddress {
-  return config.admin?.port === originalDst.port ? config.admin : originalDst;
-}
 
 /** Looks for our own name in a ClientHello: only that is mesh TLS, and it commits to terminating it. */
 export function detectTls(deps: InboundParts, http: InboundHttp, arrival: Arrival, client: Client): void {

@@ -6,8 +6,8 @@ import { Peek, type PeekDecider } from "../transport/peekable.ts";
 import type { HandshakeWaiter, Terminated } from "../transport/tls-server.ts";
 import { decodeClientHello } from "../wire/tls/index.ts";
 import { decodeTransportHeader, type TransportHeader } from "../wire/transport-header/index.ts";
+import type { Arrival } from "./arrival.ts";
 import type { InboundParts } from "./deps.ts";
-import type { Arrival } from "./detect.ts";
 import type { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
 

@@ -35,8 +35,8 @@ import { Http1ServerConnection } from "../transport/http1-server.ts";
 import { Http2ServerConnection } from "../transport/http2-server.ts";
 import { Http1Pool, Http2Pool } from "../transport/pool.ts";
 import { adminOnly } from "./admin.ts";
+import { type Arrival, appAddressOf } from "./arrival.ts";
 import type { InboundParts } from "./deps.ts";
-import { type Arrival, appAddressOf } from "./detect.ts";
 import { InFlight, inFlight } from "./in-flight.ts";
 
 // A peer that proved an identity carries everybody's requests over one connection; anyone else speaks for itself.

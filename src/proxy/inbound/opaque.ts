@@ -5,8 +5,8 @@ import { abort } from "../transport/abort.ts";
 import { connect } from "../transport/connect.ts";
 import type { Drainable } from "../transport/connections.ts";
 import { relay } from "../transport/pump.ts";
+import { type Arrival, appAddressOf } from "./arrival.ts";
 import type { InboundParts } from "./deps.ts";
-import { type Arrival, appAddressOf } from "./detect.ts";
 
 /**
  * Carries a connection to the application without parsing it: authorized when it is set up, and again whenever the
