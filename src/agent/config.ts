@@ -49,8 +49,9 @@ const list = <T>(initial: string, doc: string, expects: string, parse: (item: un
   field<readonly T[]>(initial, doc, `a list of ${expects}`, (v) => {
     const items = Array.isArray(v)
       ? v
-      : typeof v === "string"
-        ? v
+      : // YAML takes a list of one port for a number.
+        typeof v === "string" || typeof v === "number"
+        ? String(v)
             .split(",")
             .map((s) => s.trim())
             .filter((s) => s !== "")
