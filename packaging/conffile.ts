@@ -5,7 +5,7 @@ export function conffile(): string {
   const lines = [
     "# Configuration of mesh-agent. Every key stands here with its default, commented out; most hosts need none of them.",
     "# Durations are written as 500ms, 10s, 5m, 24h; lists separated by commas or as YAML lists.",
-    "# `mesh-agent config check` reads this file and names what is wrong; a restart applies it.",
+    "# `mesh-agent config check` reads this file and names what is wrong; `systemctl reload mesh-agent` applies it.",
   ];
   // By section, wherever the table names its keys: YAML takes no section twice.
   const section = (key: string) => key.slice(0, key.indexOf("."));
