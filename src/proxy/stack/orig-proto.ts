@@ -1,4 +1,4 @@
-import { H } from "../core/header.ts";
+import { H, type HeaderList, type HeaderName } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Layer, ResponseLayer, Service } from "./service.ts";
@@ -48,6 +48,7 @@ class OrigProto implements Service, ResponseLayer {
           request.version = value.startsWith("HTTP/1.0") ? "1.0" : "1.1";
           if (value.startsWith("absolute-form", 10)) request.form = "absolute";
           x.origProto = true;
+          joinCookies(request.headers);
           x.observe(this);
         }
       }
@@ -61,6 +62,20 @@ class OrigProto implements Service, ResponseLayer {
     head.headers.remove(H.transferEncoding.lower);
     head.headers.set(ORIG_PROTO, head.version === "1.0" ? "HTTP/1.0" : "HTTP/1.1");
   }
+}
+
+/** HTTP/2 may spread one Cookie over several fields; HTTP/1 knows one only (RFC 9113 §8.2.3). */
+export function joinCookies(headers: HeaderList): void {
+  const { names, values } = headers;
+  let first: HeaderName | undefined;
+  let joined = "";
+  let count = 0;
+  for (let i = 0; i < names.length; i++) {
+    if (names[i]?.lower !== "cookie") continue;
+    first ??= names[i];
+    joined = count++ === 0 ? (values[i] as string) : `${joined}; ${values[i]}`;
+  }
+  if (first !== undefined && count > 1) headers.set(first, joined);
 }
 
 /** The names under which a peer's proxy reports its own errors; the application must not see them. */

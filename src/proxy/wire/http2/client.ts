@@ -117,12 +117,18 @@ export class Http2Client extends Http2Connection {
     }
     stream.expectedBytes = expected;
     stream.headReceived = true;
+    // Refused, it is a response like any other.
+    if (head.status >= 300) stream.isConnect = false;
     stream.remoteEnded = endStream;
     this.#handler.onResponse(stream, head, endStream);
     if (endStream) this.closeIfEnded(stream);
   }
 
   #takeTrailers(stream: Http2Stream, endStream: boolean): void {
+    if (stream.isConnect) {
+      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.5", "HEADERS in a tunnel");
+      return;
+    }
     const fault = trailersFault(this.block, endStream);
     if (fault !== undefined || stream.expectedBytes > 0) {
       this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.1.1", fault ?? "content shorter than announced");

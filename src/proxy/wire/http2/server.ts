@@ -103,6 +103,7 @@ export class Http2Server extends Http2Connection {
     stream.headReceived = true;
     stream.remoteEnded = endStream;
     stream.expectedBytes = expected;
+    stream.isConnect = isConnect;
     this.streams.set(streamId, stream);
     this.#handler.onRequest(stream, requestHead(block), endStream);
   }
@@ -119,6 +120,10 @@ export class Http2Server extends Http2Connection {
   #takeTrailers(stream: Http2Stream, endStream: boolean, dependsOnItself: boolean): void {
     if (stream.remoteEnded) {
       this.streamError(stream, ErrorCode.streamClosed, "RFC 9113 §5.1", "HEADERS after END_STREAM");
+      return;
+    }
+    if (stream.isConnect) {
+      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.5", "HEADERS in a tunnel");
       return;
     }
     const fault = dependsOnItself ? "stream depends on itself" : trailersFault(this.block, endStream);

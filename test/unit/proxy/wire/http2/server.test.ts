@@ -670,3 +670,29 @@ describe("time", () => {
     expect(openServer().machine.timeoutAt()).toBeUndefined();
   });
 });
+
+describe("RFC 9113 §8.5: CONNECT", () => {
+  const CONNECT: [string, string][] = [
+    [":method", "CONNECT"],
+    [":authority", "a:443"],
+  ];
+
+  it("content is the tunnel's, a header section in it costs the stream", () => {
+    const side = openServer().receive(frame.headers(1, CONNECT, END_HEADERS), frame.data(1, "x"));
+    expect(side.recorder.content(1).toString()).toBe("x");
+    side.receive(frame.headers(1, [["x", "1"]]));
+    expect(side.frames()).toEqual(["RST_STREAM 1 1"]);
+    expect(side.recorder.error).toBeUndefined();
+  });
+
+  it.each([
+    ["a path", [...CONNECT, [":path", "/"]]],
+    ["a scheme", [...CONNECT, [":scheme", "http"]]],
+    ["no authority", CONNECT.slice(0, 1)],
+    ["no port", [CONNECT[0], [":authority", "a"]]],
+  ])("with %s is malformed", (_name, fields) => {
+    const side = openServer().receive(frame.headers(1, fields as [string, string][], END_HEADERS));
+    expect(side.frames()).toEqual(["RST_STREAM 1 1"]);
+    expect(side.recorder.events).toEqual([]);
+  });
+});
