@@ -14,6 +14,7 @@ import {
   createRuntime,
   Listener,
   MeshTls,
+  systemClock,
 } from "../proxy/transport/index.ts";
 import { admittance, type ConnectionStart } from "./admittance.ts";
 import { InboundConnectionRecorder, OutboundConnectionRecorder } from "./connection-recorder.ts";
@@ -38,6 +39,8 @@ export interface WorkerStart {
   readonly rateBuckets: SharedArrayBuffer;
   /** How many connections may be open, and where that is counted; undefined: no bound but the descriptors. */
   readonly connections?: ConnectionStart;
+  /** How long nothing may move in a connection that is copied, ms; undefined: for ever. */
+  readonly relayIdleMs?: number | undefined;
   readonly identity: WorkloadIdentity | undefined;
   /** Listening descriptors that belong to this worker alone. */
   readonly inboundFds: readonly number[];
@@ -56,7 +59,7 @@ type FromMain = WorkerOrder | DiscoveryMessage | MetricsEviction;
 function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const post = (message: WorkerReport | DiscoveryRequest) => port.postMessage(message);
   const log = portLogger(post, start.debug);
-  const runtime = createRuntime(log);
+  const runtime = createRuntime(log, systemClock, start.relayIdleMs);
   const networks = start.clusterNetworks.map(parseCidr).filter((net) => net !== undefined);
   const discovery = new DiscoveryClient(port, {
     clock: runtime.clock,

@@ -79,10 +79,15 @@ export interface SocketMeter {
   read(bytes: number): void;
   wrote(bytes: number): void;
   /**
+   * Something was refused before it was a request.
+   * @param rule - What it broke, such as `RFC 9112 §6.3`.
+   */
+  refused(rule: string): void;
+  /**
    * Once, at the end.
    * @param errno - Name of the system's error that ended the connection, such as `ECONNRESET`; empty: a clean end.
    */
   closed(errno: string): void;
 }
 
-export const NO_SOCKET_METER: SocketMeter = { read() {}, wrote() {}, closed() {} };
+export const NO_SOCKET_METER: SocketMeter = { read() {}, wrote() {}, refused() {}, closed() {} };

@@ -177,10 +177,13 @@ function decodeStatus(status: number): number {
   return status;
 }
 
-const LEGAL_HOST = /^[^\s/?#@\\]+$/;
+// RFC 3986 §3.2.2: visible ASCII; names beyond it have their xn-- form.
+const LEGAL_HOST = /^[!-~]+$/;
+const ILLEGAL_IN_HOST = /[/?#@\\]/;
 
 export function decodeRedirect(message: httpRoute.RequestRedirect): RedirectFilter {
-  if (message.host !== "" && !LEGAL_HOST.test(message.host)) throw new InvalidMessage("redirect host is not legal");
+  if (message.host !== "" && (!LEGAL_HOST.test(message.host) || ILLEGAL_IN_HOST.test(message.host)))
+    throw new InvalidMessage("redirect host is not legal");
   if (message.port > 65_535) throw new InvalidMessage(`redirect port ${message.port} is not legal`);
   return {
     kind: "redirect",
@@ -205,7 +208,11 @@ function decodeScheme(message: httpTypes.Scheme): string {
 function decodePathModifier(message: httpRoute.PathModifier): RedirectFilter["path"] {
   const { replace } = message;
   if (replace.case === undefined) throw new InvalidMessage("redirect path is empty");
-  // It goes into a header: no blanks, no line ends.
-  if (!/^\/[^\s]*$/.test(replace.value)) throw new InvalidMessage("redirect path is not absolute");
-  return replace.case === "full" ? { kind: "full", path: replace.value } : { kind: "prefix", prefix: replace.value };
+  // It goes into a header: no blanks, no controls, no line ends.
+  if (!/^\/[^\s\0-\x20\x7f]*$/.test(replace.value)) throw new InvalidMessage("redirect path is not absolute");
+  // RFC 3987 §3.1: what is not ASCII is written by its UTF-8 bytes.
+  const path = Buffer.from(replace.value, "utf8")
+    .toString("latin1")
+    .replace(/[\x80-\xff]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
+  return replace.case === "full" ? { kind: "full", path } : { kind: "prefix", prefix: path };
 }

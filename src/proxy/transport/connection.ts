@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { Millis } from "../core/clock.ts";
 import type { Machine } from "../core/machine.ts";
 import type { SocketMeter } from "../core/metrics.ts";
+import { abort } from "./abort.ts";
 import { errnoOf } from "./errno.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Timed } from "./timer-wheel.ts";
@@ -9,6 +10,9 @@ import { SocketWriter } from "./writer.ts";
 
 // One stalled peer may hold this much of ours beyond what the kernel took (W03: at most 128 KiB per stream over idle).
 const MAX_UNSENT_BYTES = 128 * 1024;
+// A peer that takes nothing of what waits for it for this long is given up, as by Envoy's stream_idle_timeout; nginx's
+// send_timeout is a minute. What it holds up meanwhile is bounded above.
+const STALL_MS = 300_000;
 // After our FIN a peer may still send; past this we stop listening.
 const LINGER_MS = 2_000;
 
@@ -29,10 +33,15 @@ export abstract class Connection implements Timed {
   protected readonly meter: SocketMeter;
   #errno = "";
   #readPaused = false;
+  /** Since when somebody has been waiting for the socket to take what it has. */
+  #fullSince: Millis | undefined;
   #lingerUntil: Millis | undefined;
   readonly #onData = (chunk: Buffer) => this.#receive(chunk);
   readonly #onEnd = () => this.#receive(EMPTY);
-  readonly #onDrain = () => this.drained();
+  readonly #onDrain = () => {
+    this.#fullSince = undefined;
+    this.drained();
+  };
   readonly #onError = (error: Error) => {
     this.#errno = errnoOf(error);
   };
@@ -66,8 +75,14 @@ export abstract class Connection implements Timed {
   /** The socket is gone: every exchange must hear of it. Called once. */
   protected abstract lost(): void;
 
+  /** The socket has enough: stop writing until {@link drained}, which a peer must not put off for ever. */
   protected get backedUp(): boolean {
-    return this.writer.pendingBytes > MAX_UNSENT_BYTES || this.writer.needsDrain;
+    if (this.writer.pendingBytes <= MAX_UNSENT_BYTES && !this.writer.needsDrain) return false;
+    if (this.#fullSince === undefined) {
+      this.#fullSince = this.runtime.clock.now();
+      this.runtime.wheel.arm(this);
+    }
+    return true;
   }
 
   protected pauseReading(): void {
@@ -115,11 +130,21 @@ export abstract class Connection implements Timed {
   }
 
   timeoutAt(): Millis | undefined {
-    return this.#lingerUntil ?? this.machine.timeoutAt();
+    if (this.#lingerUntil !== undefined) return this.#lingerUntil;
+    const at = this.machine.timeoutAt();
+    if (this.#fullSince === undefined) return at;
+    const stalledAt = this.#fullSince + STALL_MS;
+    return at === undefined ? stalledAt : Math.min(at, stalledAt);
   }
 
   expire(now: Millis): void {
     if (this.#lingerUntil !== undefined) {
+      this.destroy();
+      return;
+    }
+    if (this.#fullSince !== undefined && this.#fullSince + STALL_MS <= now) {
+      // What it did not get must not look complete.
+      abort(this.socket);
       this.destroy();
       return;
     }

@@ -10,6 +10,14 @@ import { Connection } from "./connection.ts";
 import { endpointLost } from "./http1-server.ts";
 import type { Runtime } from "./runtime.ts";
 
+// RFC 9110 §9.2.2: asked twice is as asked once. Nothing else may be sent again by a proxy.
+const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+
+/** Whether a request may go out once more if its connection ends before a byte of the answer. */
+export function isReplayable(x: Exchange): boolean {
+  return x.requestIsHeadOnly && IDEMPOTENT.has(x.request.method);
+}
+
 /** Who lends connections out: told when one is free again, gone, or was found dead on reuse. */
 export interface Http1Owner {
   /** The connection may carry another request. */
@@ -45,7 +53,7 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
     this.#used = true;
     this.#exchange = x;
     const headOnly = x.requestIsHeadOnly;
-    this.#replayable = reused && headOnly;
+    this.#replayable = reused && isReplayable(x);
     this.machine.sendHead(x.request, headOnly);
     x.attach(this, headOnly);
     this.runtime.wheel.arm(this);
@@ -98,6 +106,11 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
   onError(error: ProtocolError): void {
     const x = this.#exchange;
     this.#exchange = undefined;
+    // The server's FIN crossed the request.
+    if (x !== undefined && error.side === "remote" && !this.machine.responseBegan && this.#replay(x)) {
+      return this.destroy();
+    }
+    if (error.side === "remote") this.meter.refused(error.section);
     this.runtime.log.debug("unusable response", { why: error.message, rule: error.section });
     x?.fail(new ProxyError("endpoint-reset", "endpoint sent an unusable response", { cause: error }), INTERNAL_ERROR);
     this.destroy();
@@ -118,13 +131,7 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
     this.#exchange = undefined;
     this.#owner.gone(this);
     if (x === undefined || x.ended) return;
-    // RFC 9112 §9.3.1: a request that met a closing idle connection, of which nothing was answered, goes out once more.
-    if (this.#replayable) {
-      x.detach();
-      this.#owner.again(x);
-    } else {
-      x.fail(endpointLost(), INTERNAL_ERROR);
-    }
+    if (!this.#replay(x)) x.fail(endpointLost(), INTERNAL_ERROR);
   }
 
   // --- what the exchange asks for ----------------------------------------------------------------------------------
@@ -153,6 +160,17 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
   cancel(_x: Exchange, _code: number): void {
     this.#exchange = undefined;
     this.destroy();
+  }
+
+  /**
+   * RFC 9112 §9.3.1: a request that met a closing idle connection, of which nothing was answered, goes out once more; on
+   * a new connection, so that there is no third time.
+   */
+  #replay(x: Exchange): boolean {
+    if (!this.#replayable || x.ended) return false;
+    x.detach();
+    this.#owner.again(x);
+    return true;
   }
 
   #complete(): void {

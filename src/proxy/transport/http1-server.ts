@@ -9,6 +9,7 @@ import type { Http1ServerHandler } from "../wire/http1/handler.ts";
 import { Http1Server, isUpgradeRequest, stripHopByHop } from "../wire/http1/index.ts";
 import { abort } from "./abort.ts";
 import { Connection } from "./connection.ts";
+import { addDate } from "./date.ts";
 import { relay } from "./pump.ts";
 import type { Runtime } from "./runtime.ts";
 import type { ServerConnection } from "./server-connection.ts";
@@ -68,6 +69,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     const framing = x.upgrade ? undefined : stripHopByHop(head.headers);
     if (framing === undefined) return this.#service.call(x);
     // B16: a client that wants Host or the framing removed on the way wants two readers to disagree.
+    this.meter.refused("RFC 9110 §7.6.1");
     this.machine.closeAfterResponse();
     x.answer({ status: 400, version: head.version, headers: new HeaderList(), reason: undefined }, true);
   }
@@ -94,6 +96,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
 
   onError(error: ProtocolError): void {
     const x = this.#exchange;
+    this.meter.refused(error.section);
     this.runtime.log.debug("refused a request", {
       client: this.#peer.address.ip,
       why: error.message,
@@ -109,6 +112,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     this.machine.closeAfterResponse();
     const headers = new HeaderList();
     headers.add(H.contentLength, "0");
+    addDate(headers, this.runtime);
     this.machine.sendHead({ status: error.code, version: "1.1", headers, reason: undefined }, true);
     this.finish();
   }
@@ -145,6 +149,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     if (this.closed) return;
     // The rest of the request will not be waited for beyond what is drained.
     if (endStream && !x.requestEnded && x.request.headers.has(H.expect)) this.machine.closeAfterResponse();
+    if (head.status >= 200) addDate(head.headers, this.runtime);
     this.machine.sendHead(head, endStream);
     if (endStream) this.#responded(x);
   }
@@ -189,7 +194,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     this.#exchange = undefined;
     const socket = this.release();
     x.outcome = "complete";
-    relay({ socket, unread, meter: this.meter }, other, () => this.#onClosed(this));
+    relay({ socket, unread, meter: this.meter }, other, this.runtime, () => this.#onClosed(this));
     return true;
   }
 

@@ -7,7 +7,7 @@ import type { Dispatcher } from "../stack/dispatcher.ts";
 import type { Exchange } from "../stack/exchange.ts";
 import type { Http2Options } from "../wire/http2/index.ts";
 import { type ConnectTarget, connect } from "./connect.ts";
-import { Http1ClientConnection, type Http1Owner } from "./http1-client.ts";
+import { Http1ClientConnection, type Http1Owner, isReplayable } from "./http1-client.ts";
 import { Http2ClientConnection, type Http2Owner } from "./http2-client.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Timed } from "./timer-wheel.ts";
@@ -23,6 +23,9 @@ export interface PoolOptions {
 
 // Linkerd: LINKERD2_PROXY_{IN,OUT}BOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT 3 s.
 const IDLE_MS = 3_000;
+// What cannot be sent again does not go out on a connection that the server may be closing at this moment: gunicorn does
+// so after 2 s, Node after 5 s.
+const FRESH_MS = 1_000;
 // Linkerd allows 10,000; a host has 20,000 descriptors in all.
 const MAX_IDLE = 1_000;
 
@@ -47,8 +50,10 @@ export class Http1Pool implements Dispatcher, Http1Owner, Timed {
     const key = x.request.authority ?? "";
     // HTTP/1.0 and a request without Host travel alone (inbound.md §7), and so does what may become a tunnel.
     if (key !== "" && x.request.version !== "1.0" && !x.upgrade) {
-      const connection = this.#idle.get(key)?.pop();
-      if (connection !== undefined) {
+      const idle = this.#idle.get(key);
+      const connection = idle?.at(-1);
+      if (idle !== undefined && connection !== undefined && (this.#isFresh(connection) || isReplayable(x))) {
+        idle.pop();
         this.#idleCount--;
         connection.dispatch(x);
         return;
@@ -60,6 +65,10 @@ export class Http1Pool implements Dispatcher, Http1Owner, Timed {
   again(x: Exchange): void {
     const attempt = new Http1Attempt(x, this);
     connect(this.#target, { timeoutMs: this.#options.connectTimeoutMs, context: this.#options.context() }, attempt);
+  }
+
+  #isFresh(connection: Http1ClientConnection): boolean {
+    return this.#runtime.clock.now() < connection.idleUntil - IDLE_MS + FRESH_MS;
   }
 
   /** A connection for an exchange is there. */

@@ -1,37 +1,88 @@
+import type { Millis } from "../core/clock.ts";
 import type { Tunnel } from "../stack/exchange.ts";
 import { abort } from "./abort.ts";
 import { errnoOf } from "./errno.ts";
+import type { Runtime } from "./runtime.ts";
+import type { Timed } from "./timer-wheel.ts";
+
+// Half of a connection is over and nothing moves in the other one. Envoy gives any idle TCP connection an hour.
+const HALF_CLOSED_IDLE_MS = 3_600_000;
 
 /**
  * Copies bytes both ways between two sockets until both directions have ended. A FIN on one side becomes a FIN on the
- * other and the opposite direction goes on; a reset on one side resets the other.
+ * other and the opposite direction goes on; a reset on one side resets the other. Where nothing moves for
+ * {@link Runtime.relayIdleMs} both are reset.
  *
  * Both sockets must allow half-open connections, and nobody else may listen on them.
  * What was already read from one end, and counted, is sent to the other first.
  * @param onClosed - Called once, when both sockets are closed.
  */
-export function relay(a: Tunnel, b: Tunnel, onClosed: () => void): void {
+export function relay(a: Tunnel, b: Tunnel, runtime: Runtime, onClosed: () => void): void {
+  const idle = new RelayIdle(a, b, runtime);
   let open = 2;
   const closed = () => {
-    if (--open === 0) onClosed();
+    if (--open > 0) return;
+    runtime.wheel.disarm(idle);
+    onClosed();
   };
-  forward(a, b, closed);
-  forward(b, a, closed);
+  forward(a, b, idle, closed);
+  forward(b, a, idle, closed);
+  runtime.wheel.arm(idle);
   if (!a.socket.destroyed) a.socket.resume();
   if (!b.socket.destroyed) b.socket.resume();
 }
 
-function forward(source: Tunnel, sink: Tunnel, closed: () => void): void {
+/** Gives up a relay in which nothing moves: peers that are gone answer no keep-alive, but some are only forgotten. */
+class RelayIdle implements Timed {
+  readonly #a: Tunnel;
+  readonly #b: Tunnel;
+  readonly #runtime: Runtime;
+  #movedAt: Millis;
+  #halfClosed = false;
+
+  constructor(a: Tunnel, b: Tunnel, runtime: Runtime) {
+    this.#a = a;
+    this.#b = b;
+    this.#runtime = runtime;
+    this.#movedAt = runtime.clock.now();
+  }
+
+  moved(): void {
+    this.#movedAt = this.#runtime.clock.now();
+  }
+
+  /** One direction has ended. */
+  halfClosed(): void {
+    this.#halfClosed = true;
+    this.moved();
+    this.#runtime.wheel.arm(this);
+  }
+
+  timeoutAt(): Millis | undefined {
+    const { relayIdleMs } = this.#runtime;
+    if (!this.#halfClosed) return relayIdleMs === undefined ? undefined : this.#movedAt + relayIdleMs;
+    return this.#movedAt + Math.min(HALF_CLOSED_IDLE_MS, relayIdleMs ?? HALF_CLOSED_IDLE_MS);
+  }
+
+  expire(_now: Millis): void {
+    abort(this.#a.socket);
+    abort(this.#b.socket);
+  }
+}
+
+function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => void): void {
   const { socket: from, unread, meter } = source;
   const { socket: to, meter: written } = sink;
   let ended = false;
   const finish = () => {
     ended = true;
+    idle.halfClosed();
     to.end();
   };
   from.on("data", (chunk: Buffer) => {
     meter.read(chunk.length);
     written.wrote(chunk.length);
+    idle.moved();
     if (!to.write(chunk)) from.pause();
   });
   to.on("drain", () => from.resume());

@@ -7,6 +7,8 @@ export interface Runtime {
   readonly clock: Clock;
   readonly wheel: TimerWheel;
   readonly log: Logger;
+  /** How long nothing may move in a connection that is copied, ms; undefined: for ever. */
+  readonly relayIdleMs: Millis | undefined;
 }
 
 // `performance` counts from the start of its thread, the kernel's clock from the same moment for all: what one worker
@@ -19,8 +21,8 @@ export const systemClock: Clock = {
   wallMs: () => Date.now(),
 };
 
-export function createRuntime(log: Logger, clock: Clock = systemClock): Runtime {
+export function createRuntime(log: Logger, clock: Clock = systemClock, relayIdleMs?: Millis): Runtime {
   const wheel = new TimerWheel(() => clock.now());
   wheel.start();
-  return { clock, wheel, log };
+  return { clock, wheel, log, relayIdleMs };
 }

@@ -13,6 +13,10 @@ const MAX_SIZE_LINE_BYTES = 18;
 const SMALL_BYTES = 1024;
 const HEX = Buffer.from("0123456789abcdef", "latin1");
 
+// Chars that are no bytes: cut to eight bits U+010A would be a line end, and every other one somebody else's letter. On
+// text of one-byte chars this is decided without looking at them.
+const NO_BYTE = /[^\0-\xff]/;
+
 /** The fields of a head as text, collected by {@link FieldWriter.add}. One object per machine. */
 export class FieldWriter {
   /** Field lines, each with CR LF. */
@@ -67,10 +71,11 @@ export class FieldWriter {
 /**
  * Writes a whole head, or trailers, in one piece.
  * @param lines - Lines in `text`, the empty one included.
- * @returns false if there are others, or forbidden characters: nothing was written. Whoever put a value together from
+ * @returns false if there are others, or characters that are forbidden or no bytes: nothing was written. Whoever put a value together from
  *   parts must not thereby be able to begin another message.
  */
 export function writeLines(sink: ByteSink, text: string, lines: number): boolean {
+  if (NO_BYTE.test(text)) return false;
   const at = sink.reserve(text.length);
   const { buffer } = sink;
   const end = latin1Write(buffer, text, at);
