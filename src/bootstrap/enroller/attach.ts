@@ -20,6 +20,7 @@ import {
   pemToDer,
   refusalOf,
   type Scheduler,
+  validity,
 } from "../control/index.ts";
 import { usableAddresses } from "./address.ts";
 import { readWorkload } from "./apply.ts";
@@ -233,7 +234,14 @@ export class Attachments {
     if (!compatible(version, hello.version)) {
       throw new BootstrapError("version-skew", `agent ${hello.version} and enroller ${version} do not fit together`);
     }
-    const registration = await authenticate(client, this.#options.mesh, peer, hello.namespace, hello.name);
+    const registration = await authenticate(
+      client,
+      this.#options.mesh,
+      peer,
+      hello.namespace,
+      hello.name,
+      this.#options.scheduler.wallMs(),
+    );
     const machine = hello.host?.machine ?? "";
     // One certificate or one name on two machines: a copied disk.
     if (machine !== registration.machine) {
@@ -521,10 +529,15 @@ export async function authenticate(
   peer: Peer,
   namespace: string,
   name: string,
+  wallMs: number,
 ): Promise<Registration> {
   const account = peer.identity === undefined ? undefined : parseIdentityName(peer.identity, mesh.names);
   if (peer.certificate === undefined || account === undefined) {
     throw new BootstrapError("no-identity", "this call needs a certificate of this mesh");
+  }
+  // The handshake judged it once; a connection may live longer than the certificate that opened it.
+  if (validity(peer.certificate).notAfterMs <= wallMs) {
+    throw new BootstrapError("no-identity", "the certificate of this connection has run out");
   }
   const object = isDnsName(namespace) && isDnsName(name) ? await readWorkload(client, namespace, name) : undefined;
   const registration = object && readRegistration(object);

@@ -126,7 +126,7 @@ export class EnrollerService {
   async renew(request: RenewRequest, peer: Peer): Promise<MessageInitShape<typeof RenewResponseSchema>> {
     const { client, scheduler, mesh } = this.#options;
     this.#checkVersion(request.version);
-    const registration = await authenticate(client, mesh, peer, request.namespace, request.name);
+    const registration = await authenticate(client, mesh, peer, request.namespace, request.name, scheduler.wallMs());
     const key = await verifyRequest(request.csr);
     const certificate = await this.#issue(key, registration.workload, (latest) => {
       if (latest !== undefined && latest.revoked === undefined) return latest;
