@@ -146,3 +146,55 @@ describe("HTTP/2 through both hops", () => {
     await drained;
   });
 });
+
+describe("what else passes both hops", () => {
+  test("a client's reason to reset, unless it speaks of its own connection only", async () => {
+    const { hops, app } = await start();
+    const client = session(hops.port);
+    const reasons: number[] = [];
+    app.removeAllListeners("stream");
+    app.on("stream", (stream: ServerHttp2Stream) => {
+      stream.on("error", () => {});
+      stream.on("close", () => reasons.push(stream.rstCode));
+    });
+    for (const code of [8, 2, 11, 3, 1, 0]) {
+      const stream = client.request({ ":path": "/", ":method": "POST" });
+      stream.on("error", () => {});
+      stream.write("x");
+      const before = reasons.length;
+      await until(() => hops.server.connections.size === 1, "it is under way");
+      await pause(30);
+      stream.close(code);
+      await until(() => reasons.length === before + 1, `reason ${code} arrives`);
+    }
+    expect(reasons).toEqual([8, 2, 11, 8, 8, 0]);
+  });
+
+  test("interim responses in order, and trailers both ways", async () => {
+    const { hops, app } = await start();
+    app.removeAllListeners("stream");
+    app.on("stream", (stream: ServerHttp2Stream) => {
+      let trailers: unknown;
+      stream.additionalHeaders({ ":status": 103, link: "</a>" });
+      stream.additionalHeaders({ ":status": 103, link: "</b>" });
+      stream.on("trailers", (fields) => {
+        trailers = fields["x-sum"];
+      });
+      stream.resume();
+      stream.on("end", () => {
+        stream.respond({ ":status": 200 }, { waitForTrailers: true });
+        stream.on("wantTrailers", () => stream.sendTrailers({ "x-seen": String(trailers) }));
+        stream.end("hi");
+      });
+    });
+    const stream = session(hops.port).request({ ":path": "/", ":method": "POST" }, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "x-sum": "7" }));
+    const links: unknown[] = [];
+    stream.on("headers", (headers) => links.push(headers["link"]));
+    const trailers = new Promise((resolve) => stream.on("trailers", (fields) => resolve(fields["x-seen"])));
+    stream.resume();
+    stream.end("x");
+    expect(await trailers).toBe("7");
+    expect(links).toEqual(["</a>", "</b>"]);
+  });
+});

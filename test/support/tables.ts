@@ -6,7 +6,7 @@ import { join } from "node:path";
  * names one or more proofs as `path › title`, separated by `<br>`; the path is relative to `test/`.
  *
  * A title is a whole string literal of that file: a test's, a group's, or a case's name in a list that tests are made
- * from. In a file of vectors it is a vector's id, the first word of a line. Tables with another last column are prose.
+ * from. In a file of vectors it is a vector's id, the first word of a line or the first cell of a row. Tables with another last column are prose.
  */
 export interface TableRow {
   /** Line in its file, from 1. */
@@ -63,7 +63,8 @@ function names(root: string, path: string, title: string): boolean {
     text = readFileSync(file, "utf8");
     texts.set(file, text);
   }
-  if (!path.endsWith(".ts")) return text.split("\n").some((line) => line.startsWith(`${title} `));
+  if (!path.endsWith(".ts"))
+    return text.split("\n").some((line) => line.startsWith(`${title} `) || line.startsWith(`| ${title} |`));
   return ['"', "'", "`"].some((quote) =>
     (text as string).includes(`${quote}${title.replaceAll(quote, `\\${quote}`)}${quote}`),
   );

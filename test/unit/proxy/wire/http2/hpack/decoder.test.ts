@@ -174,3 +174,23 @@ describe("a list beyond the bound", () => {
     expect(block.oversized).toBe(false);
   });
 });
+
+describe("tables", () => {
+  it("§2.3.2 an entry may be there twice", () => {
+    const decoder = new HpackDecoder(4096);
+    // Twice `x: 1` with indexing, then both by their index.
+    const entry = "4001780131";
+    expect(blockFields(decode(decoder, `${entry}${entry}bebf`))).toEqual([
+      ["x", "1"],
+      ["x", "1"],
+      ["x", "1"],
+      ["x", "1"],
+    ]);
+    expect(decoder.tableSize).toBe(68);
+  });
+
+  it("§2.1 fields keep their order", () => {
+    const fields = blockFields(decode(new HpackDecoder(4096), "824001620131400161013200016301334001610134"));
+    expect(fields.map(([name]) => name)).toEqual([":method", "b", "a", "c", "a"]);
+  });
+});
