@@ -34,6 +34,7 @@ import {
 import { Http1ServerConnection } from "../transport/http1-server.ts";
 import { Http2ServerConnection } from "../transport/http2-server.ts";
 import { Http1Pool, Http2Pool } from "../transport/pool.ts";
+import { MESH_WINDOW_BYTES } from "../wire/http2/index.ts";
 import { adminOnly } from "./admin.ts";
 import { type Arrival, appAddressOf } from "./arrival.ts";
 import type { InboundParts } from "./deps.ts";
@@ -90,6 +91,7 @@ export class InboundHttp {
             {
               maxConcurrentStreams: client.tls === "identity" ? MESH_STREAMS : CLIENT_STREAMS,
               trusted: client.tls === "identity",
+              ...(client.tls === "identity" ? { maxStreamWindowBytes: MESH_WINDOW_BYTES } : {}),
             },
             (c) => closed(c as Http2ServerConnection),
           );

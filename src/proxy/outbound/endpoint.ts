@@ -6,6 +6,7 @@ import type { Backend } from "../policy/index.ts";
 import { type Dispatcher, type Exchange, markOrigProto } from "../stack/index.ts";
 import type { ConnectTarget } from "../transport/connect.ts";
 import { Http1Pool, Http2Pool } from "../transport/pool.ts";
+import { MESH_WINDOW_BYTES } from "../wire/http2/index.ts";
 import { encodeTransportHeader } from "../wire/transport-header/index.ts";
 import type { OutboundDeps } from "./deps.ts";
 
@@ -176,7 +177,7 @@ class Http2Endpoint implements EndpointService {
         http2: {
           ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
           ...(params?.initialStreamWindowBytes === undefined
-            ? {}
+            ? { maxStreamWindowBytes: MESH_WINDOW_BYTES }
             : { streamWindowBytes: params.initialStreamWindowBytes }),
           ...(params?.initialConnectionWindowBytes === undefined
             ? {}

@@ -2,6 +2,7 @@ import type { Millis } from "../../core/clock.ts";
 import { ProtocolError } from "../../core/errors.ts";
 import type { HeaderList } from "../../core/header.ts";
 import type { ByteSink, Machine } from "../../core/machine.ts";
+import { BandwidthEstimate } from "./bandwidth.ts";
 import { ClosedStreams } from "./closed-streams.ts";
 import { connectionError, ErrorCode } from "./errors.ts";
 import { FloodGuard } from "./floods.ts";
@@ -55,6 +56,9 @@ const NO_BYTES = Buffer.alloc(0);
 // What our PINGs were sent for; comes back in the acknowledgement.
 const PING_KEEP_ALIVE = 0x6d65_7368;
 const PING_SHUTDOWN = 0x6472_6169;
+const PING_BANDWIDTH = 0x6264_7065;
+// Four streams at full speed do not wait for each other.
+const STREAMS_AT_FULL_SPEED = 4;
 
 /**
  * What both sides of an HTTP/2 connection (RFC 9113) do: frames in, frames out, windows, limits, the end. The sides
@@ -95,6 +99,9 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   readonly #decoder: HpackDecoder;
   readonly #encoder: HpackEncoder;
   readonly #window: ReceiveWindow;
+  /** The size of that window, without what is consumed of it. */
+  #windowBytes: number;
+  readonly #bandwidth: BandwidthEstimate | undefined;
   /** Of all streams, see {@link hold}. */
   #heldBytes = 0;
 
@@ -113,6 +120,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   #partialSince: Millis = NEVER;
   #blockSince: Millis = NEVER;
   #settingsDeadline: Millis = NEVER;
+  /** What our last SETTINGS said of a stream's window. */
+  #targetWindowBytes: number;
   #lastReceived: Millis = 0;
   #pingSequence = 0;
   #pingDeadline: Millis = NEVER;
@@ -134,7 +143,13 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.floods = new FloodGuard(config);
     // Until our SETTINGS are acknowledged the peer may still go by the initial window (RFC 9113 §6.9.2).
     this.streamWindowBytes = Math.max(config.streamWindowBytes, INITIAL_WINDOW_BYTES);
-    this.#window = new ReceiveWindow(Math.max(config.connectionWindowBytes, INITIAL_WINDOW_BYTES));
+    this.#windowBytes = Math.max(config.connectionWindowBytes, INITIAL_WINDOW_BYTES);
+    this.#window = new ReceiveWindow(this.#windowBytes);
+    this.#targetWindowBytes = config.streamWindowBytes;
+    this.#bandwidth =
+      config.maxStreamWindowBytes > config.streamWindowBytes
+        ? new BandwidthEstimate(config.maxStreamWindowBytes)
+        : undefined;
   }
 
   /** Streams that are open in at least one direction. */
@@ -461,8 +476,10 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
         return;
       }
     }
-    if (length > 0) this.floods.progress();
-    else if (!endStream) {
+    if (length > 0) {
+      this.floods.progress();
+      this.#measure(length);
+    } else if (!endStream) {
       this.floods.emptyData();
       return;
     }
@@ -599,7 +616,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     if (this.#settingsDeadline === NEVER) return;
     this.#settingsDeadline = NEVER;
     this.settingsAcknowledged = true;
-    const bytes = this.config.streamWindowBytes;
+    const bytes = this.#targetWindowBytes;
     const delta = bytes - this.streamWindowBytes;
     if (delta === 0) return;
     this.streamWindowBytes = bytes;
@@ -613,9 +630,34 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
       encodePingAck(this.sink, bytes, start);
       return;
     }
+    if (decodePingKind(bytes, start) === PING_BANDWIDTH && this.#bandwidth?.isMeasuring === true) {
+      this.#adjustWindows(this.#bandwidth);
+      return;
+    }
     const isShutdown = decodePingKind(bytes, start) === PING_SHUTDOWN && decodePingSequence(bytes, start) === 0;
     if (isShutdown && this.isShuttingDown) this.goaway(ErrorCode.noError);
     else this.floods.idleFrame();
+  }
+
+  #measure(bytes: number): void {
+    if (this.#bandwidth?.received(bytes, this.now) === true) encodePing(this.sink, PING_BANDWIDTH, 0);
+  }
+
+  #adjustWindows(bandwidth: BandwidthEstimate): void {
+    const bytes = bandwidth.answered(this.streamWindowBytes, this.now);
+    const delta = bytes - this.streamWindowBytes;
+    // While content waits for a slow reader, more of it is of no use; and one change of SETTINGS at a time is enough.
+    if (delta <= 0 || this.#heldBytes > 0 || !this.settingsAcknowledged || this.#settingsDeadline !== NEVER) return;
+    this.#targetWindowBytes = bytes;
+    this.streamWindowBytes = bytes;
+    this.#settingsDeadline = this.now + this.config.limits.handshakeMs;
+    encodeSettings(this.sink, [[SettingId.initialWindowSize, bytes]]);
+    // A larger window counts from here: the peer makes use of it before or after its acknowledgement reaches us.
+    for (const stream of this.streams.values()) stream.receiveWindow.grow(bytes, delta);
+    const more = bytes * STREAMS_AT_FULL_SPEED - this.#windowBytes;
+    if (more <= 0) return;
+    this.#windowBytes += more;
+    encodeWindowUpdate(this.sink, 0, this.#window.grow(this.#windowBytes, more));
   }
 
   // ─── streams ──────────────────────────────────────────────────────────────────────────────────────────────────────

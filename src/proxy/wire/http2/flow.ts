@@ -37,6 +37,13 @@ export class ReceiveWindow {
     return increment;
   }
 
+  /** Makes the window larger at once. @returns the increment to announce where no SETTINGS do. */
+  grow(bytes: number, by: number): number {
+    this.available += by;
+    this.threshold = Math.max(1, bytes >>> 1);
+    return by;
+  }
+
   /** The window's agreed size changed by `delta` bytes (our SETTINGS were acknowledged). */
   resize(delta: number, bytes: number): void {
     this.available += delta;

@@ -10,7 +10,7 @@
 export { Http2Client } from "./client.ts";
 export { ErrorCode } from "./errors.ts";
 export type { Http2ClientHandler, Http2Handler, Http2ServerHandler } from "./handler.ts";
-export { DEFAULT_LIMITS, type Http2Limits, type Http2Options, type KeepAlive } from "./options.ts";
+export { DEFAULT_LIMITS, type Http2Limits, type Http2Options, type KeepAlive, MESH_WINDOW_BYTES } from "./options.ts";
 export { PREFACE } from "./reader.ts";
 export { Http2Server } from "./server.ts";
 export { Http2Stream } from "./stream.ts";
