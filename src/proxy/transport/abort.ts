@@ -21,5 +21,8 @@ export function abort(socket: Socket): void {
     // Not a TCP socket: the best that is left.
     carrier.destroy();
   }
-  socket.destroy();
+  if (carrier === socket) socket.destroy();
+  // Not now: this may be the end of a handshake, told from within OpenSSL's read, and with its carrier gone Node frees
+  // the TLS state at once. OpenSSL would return into freed memory (Node 26.10: SIGSEGV in ssl3_read_bytes).
+  else setImmediate(() => socket.destroy());
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { Hops, SERVER_NAME } from "../../support/hops.ts";
@@ -29,9 +30,29 @@ function dial(port: number): Socket {
   return socket;
 }
 
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const closed = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
 
 describe("opaque connections over the mesh", () => {
+  test("closing everything in the middle of handshakes spares the process", async () => {
+    const hops = await start((socket) => socket.resume());
+    const sockets: Socket[] = [];
+    // Handshakes at every stage: begun in this turn and in those before.
+    for (let turn = 0; turn < 40; turn++) {
+      for (let i = 0; i < 4; i++) sockets.push(dial(hops.port));
+      await pause(2);
+    }
+    hops.client.close();
+    // What ends now ends within a read of OpenSSL's; where that goes wrong, this process dies.
+    await pause(300);
+    for (const socket of sockets) socket.destroy();
+    const another = await start((socket) => socket.pipe(socket));
+    const echoed = dial(another.port);
+    echoed.end("still here");
+    const [chunk] = (await once(echoed, "data")) as [Buffer];
+    expect(String(chunk)).toBe("still here");
+  });
+
   test("the client half-closes first, the server answers afterwards", async () => {
     const answer = Buffer.alloc(10 * 1024 * 1024, "z");
     const hops = await start((socket) => {
