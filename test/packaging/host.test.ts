@@ -1,0 +1,26 @@
+import { afterAll, beforeAll } from "vitest";
+import { faults } from "./host/faults.ts";
+import { upgrades } from "./host/upgrade.ts";
+import { MeshedMachine, packageFile } from "./meshed-machine.ts";
+
+// One machine for all of it: a joined host on which one thing after the other is done, each leaving it meshed.
+let deb: string;
+let machine: MeshedMachine | undefined;
+
+beforeAll(async () => {
+  deb = await packageFile();
+  machine = await MeshedMachine.boot("host-vm", deb);
+  await machine.join();
+}, 400_000);
+
+afterAll(async () => {
+  await machine?.stop();
+}, 60_000);
+
+const booted = () => {
+  if (machine === undefined) throw new Error("the machine did not boot");
+  return machine;
+};
+
+upgrades(booted, () => deb);
+faults(booted);
