@@ -198,3 +198,53 @@ describe("what else passes both hops", () => {
     expect(links).toEqual(["</a>", "</b>"]);
   });
 });
+
+describe("extended CONNECT (RFC 8441)", () => {
+  const CONNECT = {
+    ":method": "CONNECT",
+    ":protocol": "websocket",
+    ":scheme": "http",
+    ":path": "/chat",
+    ":authority": "a",
+  };
+
+  async function connected(port: number): Promise<ClientHttp2Session> {
+    const client = session(port);
+    await new Promise((resolve) => client.once("remoteSettings", resolve));
+    expect(client.remoteSettings.enableConnectProtocol).toBe(true);
+    return client;
+  }
+
+  test("is a tunnel to an application that offers it, both ways and to both ends", async () => {
+    const { hops, app } = await start();
+    app.updateSettings({ enableConnectProtocol: true });
+    app.removeAllListeners("stream");
+    app.on("stream", (stream: ServerHttp2Stream, headers) => {
+      stream.respond({ ":status": 200, "x-path": `${headers[":protocol"]} ${headers[":path"]}` });
+      stream.on("data", (chunk: Buffer) => stream.write(`echo ${chunk}`));
+      stream.on("end", () => stream.end("bye"));
+    });
+    const stream = (await connected(hops.port)).request(CONNECT);
+    const head = new Promise<unknown>((resolve) => stream.on("response", (fields) => resolve(fields["x-path"])));
+    let seen = "";
+    stream.on("data", (chunk: Buffer) => {
+      seen += chunk.toString();
+    });
+    expect(await head).toBe("websocket /chat");
+    stream.write("one");
+    await until(() => seen === "echo one", "it comes back");
+    stream.end("two");
+    await until(() => seen === "echo oneecho twobye", "all of it, and the end");
+  });
+
+  test("to an application that does not, is sent back to HTTP/1.1", async () => {
+    const { hops, app } = await start();
+    let asked = 0;
+    app.on("stream", () => asked++);
+    const stream = (await connected(hops.port)).request(CONNECT);
+    stream.on("error", () => {});
+    const code = await new Promise((resolve) => stream.on("close", () => resolve(stream.rstCode)));
+    expect(code).toBe(13);
+    expect(asked).toBe(0);
+  });
+});

@@ -68,6 +68,7 @@ export const NO_ERROR = 0;
 export const INTERNAL_ERROR = 2;
 export const REFUSED_STREAM = 7;
 export const CANCEL = 8;
+export const HTTP_1_1_REQUIRED = 13;
 
 // CONNECT_ERROR, ENHANCE_YOUR_CALM, and codes that are nobody's yet.
 const PASSED_ON = (code: number): boolean =>

@@ -3,7 +3,13 @@ import { type ProtocolError, ProxyError } from "../core/errors.ts";
 import type { HeaderList } from "../core/header.ts";
 import type { ResponseHead } from "../core/http.ts";
 import type { SocketMeter } from "../core/metrics.ts";
-import { type ClientSide, type Exchange, passedOnReason, REFUSED_STREAM } from "../stack/exchange.ts";
+import {
+  type ClientSide,
+  type Exchange,
+  HTTP_1_1_REQUIRED,
+  passedOnReason,
+  REFUSED_STREAM,
+} from "../stack/exchange.ts";
 import type { Http2ClientHandler } from "../wire/http2/handler.ts";
 import { Http2Client, type Http2Options, type Http2Stream } from "../wire/http2/index.ts";
 import { Connection } from "./connection.ts";
@@ -39,7 +45,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
   constructor(socket: Socket, runtime: Runtime, meter: SocketMeter, options: Partial<Http2Options>, owner: Http2Owner) {
     super(socket, runtime, meter);
     this.#owner = owner;
-    this.machine = new Http2Client(this, this.writer, options);
+    this.machine = new Http2Client(this, this.writer, { extendedConnect: true, ...options });
     this.machine.start(runtime.clock.now());
     this.run(undefined);
   }
@@ -187,6 +193,15 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
 
   #open(x: Exchange): boolean {
     if (this.#retired) return false;
+    if (x.request.protocol !== undefined && !this.machine.allowsExtendedConnect) {
+      if (!this.machine.isSettled) return false;
+      // RFC 8441 §3: not without the endpoint's word. The client may say the same by HTTP/1.1's Upgrade.
+      x.fail(
+        new ProxyError("endpoint-reset", "endpoint takes no extended CONNECT", { resetCode: HTTP_1_1_REQUIRED }),
+        HTTP_1_1_REQUIRED,
+      );
+      return true;
+    }
     const stream = this.machine.openStream(x);
     if (stream === undefined) return false;
     x.clientStream = stream;

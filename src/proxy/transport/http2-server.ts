@@ -43,7 +43,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
     this.#peer = peer;
     this.#service = service;
     this.#onClosed = onClosed;
-    this.machine = new Http2Server(this, this.writer, options);
+    this.machine = new Http2Server(this, this.writer, { extendedConnect: true, ...options });
   }
 
   start(first: Buffer | undefined): void {

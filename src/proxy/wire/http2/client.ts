@@ -31,6 +31,11 @@ export class Http2Client extends Http2Connection {
     return this.config.extendedConnect && this.peer.enableConnectProtocol;
   }
 
+  /** The server's SETTINGS have arrived: what it allows is known. */
+  get isSettled(): boolean {
+    return this.settingsReceived;
+  }
+
   /**
    * Takes the next stream. Nothing is sent before {@link sendRequest}, which must follow before another stream is opened.
    *
