@@ -156,7 +156,11 @@ export abstract class Connection implements Timed {
     if (this.closed) return;
     if (chunk.length > 0) this.meter.read(chunk.length);
     if (this.#lingerUntil !== undefined) {
-      if (chunk.length === 0) this.destroy();
+      if (chunk.length === 0) {
+        // Both sides are done; but what was said in this turn has yet to leave.
+        this.writer.flush();
+        this.socket.destroySoon();
+      }
       return;
     }
     this.machine.receive(chunk, this.runtime.clock.now());

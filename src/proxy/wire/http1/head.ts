@@ -1,6 +1,6 @@
 import { parseAuthority } from "../../core/authority.ts";
 import type { ProtocolError } from "../../core/errors.ts";
-import { HeaderList } from "../../core/header.ts";
+import { H, HeaderList } from "../../core/header.ts";
 import type { HttpVersion, RequestHead, ResponseHead, TargetForm } from "../../core/http.ts";
 import { parseFields } from "./fields.ts";
 import type { Framing } from "./framing.ts";
@@ -103,6 +103,8 @@ function readRequest(
       const rest = parts?.[3] as string;
       path = rest.charCodeAt(0) === SLASH ? rest : `/${rest}`;
       form = "absolute";
+      // RFC 9112 §3.2.2: the Host that came is replaced by the target's, so that nobody behind us reads another one.
+      if (host !== undefined && host !== authority) headers.set(H.host, authority);
     }
   }
   return { method, scheme, authority, path, form, version, headers, protocol: undefined };

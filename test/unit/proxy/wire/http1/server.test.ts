@@ -33,9 +33,9 @@ describe("requests", () => {
 
   test("targets in every form", () => {
     const forms = [
-      ["GET http://B:80/p?q HTTP/1.1", "request GET absolute http B:80 /p?q 1.1 host=a |"],
-      ["GET HTTPS://b HTTP/1.1", "request GET absolute https b / 1.1 host=a |"],
-      ["GET http://b?q HTTP/1.1", "request GET absolute http b /?q 1.1 host=a |"],
+      ["GET http://B:80/p?q HTTP/1.1", "request GET absolute http B:80 /p?q 1.1 host=B:80 |"],
+      ["GET HTTPS://b HTTP/1.1", "request GET absolute https b / 1.1 host=b |"],
+      ["GET http://b?q HTTP/1.1", "request GET absolute http b /?q 1.1 host=b |"],
       ["OPTIONS * HTTP/1.1", "request OPTIONS asterisk http a * 1.1 host=a |"],
       ["CONNECT b:443 HTTP/1.1", "request CONNECT authority http b:443  1.1 host=a |"],
     ] as const;

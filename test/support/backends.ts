@@ -1,0 +1,153 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { type AddressInfo, connect, createServer as createTcp } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { until } from "./until.ts";
+
+/** A web server that answers everything with 200 and `x-backend`, and writes down which requests it saw. */
+export interface Backend {
+  readonly name: string;
+  readonly port: number;
+  /** `METHOD target` of each request it finished, in its own words, so far. */
+  seen(): string[];
+  stop(): Promise<void>;
+}
+
+async function freePort(): Promise<number> {
+  const server = createTcp().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on("error", () => resolve(false));
+  });
+}
+
+/** Node's own parser, in its strict mode. */
+export async function nodeBackend(): Promise<Backend> {
+  const seen: string[] = [];
+  const server = createServer((req, res) => {
+    req.resume();
+    req.on("end", () => {
+      seen.push(`${req.method} ${req.url}`);
+      res.setHeader("x-backend", "node");
+      // Said also to HTTP/1.0, which Node would otherwise answer until the connection's end.
+      res.setHeader("content-length", 2);
+      res.end("ok");
+    });
+  });
+  server.on("clientError", (_error, socket) => socket.destroy());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    name: "node",
+    port: (server.address() as AddressInfo).port,
+    seen: () => seen,
+    async stop() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
+async function program(name: string, start: (folder: string, port: number) => ChildProcess): Promise<Backend> {
+  const folder = mkdtempSync(join(tmpdir(), `backend-${name}-`));
+  const port = await freePort();
+  const child = start(folder, port);
+  await until(() => answers(port), `${name} listens`);
+  return {
+    name,
+    port,
+    seen: () =>
+      readFileSync(join(folder, "log"), "latin1")
+        .split("\n")
+        .filter((line) => line.startsWith("seen "))
+        .map((line) => line.slice(5)),
+    async stop() {
+      child.kill("SIGTERM");
+      if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+/** Debian's nginx; the request is read to its end before it is answered. */
+export function nginxBackend(): Promise<Backend> {
+  return program("nginx", (folder, port) => {
+    writeFileSync(join(folder, "log"), "");
+    writeFileSync(
+      join(folder, "nginx.conf"),
+      `daemon off;
+master_process off;
+pid ${folder}/pid;
+error_log ${folder}/error.log;
+events {}
+http {
+  log_format seen 'seen $request_method $request_uri';
+  access_log ${folder}/log seen if=$is_request;
+  map $status $is_request { 400 0; 408 0; 499 0; default 1; }
+  client_body_temp_path ${folder}/body;
+  proxy_temp_path ${folder}/proxy;
+  fastcgi_temp_path ${folder}/fastcgi;
+  uwsgi_temp_path ${folder}/uwsgi;
+  scgi_temp_path ${folder}/scgi;
+  server {
+    listen 127.0.0.1:${port};
+    # What is passed on is read to its end before.
+    location / { proxy_pass http://unix:${folder}/answer; }
+  }
+  server {
+    listen unix:${folder}/answer;
+    access_log off;
+    location / { add_header x-backend nginx always; return 200 ok; }
+  }
+}
+`,
+    );
+    return spawn("nginx", ["-p", folder, "-c", join(folder, "nginx.conf")], { stdio: "ignore" });
+  });
+}
+
+/** Debian's HAProxy. */
+export function haproxyBackend(): Promise<Backend> {
+  return program("haproxy", (folder, port) => {
+    writeFileSync(join(folder, "log"), "");
+    writeFileSync(
+      join(folder, "haproxy.cfg"),
+      `global
+  log stdout format raw local0
+defaults
+  mode http
+  # Wait for the content before answering, as the other two do.
+  option http-buffer-request
+  timeout client 10s
+  timeout server 10s
+  timeout connect 1s
+frontend web
+  bind 127.0.0.1:${port}
+  log global
+  log-format "%[var(txn.seen)]"
+  http-request set-var-fmt(txn.seen) "seen %[method] %[url]"
+  http-request return status 200 content-type text/plain string ok hdr x-backend haproxy
+`,
+    );
+    const child = spawn("sh", ["-c", 'exec haproxy -f "$0/haproxy.cfg" >"$0/log" 2>"$0/error.log"', folder], {
+      stdio: "ignore",
+    });
+    return child;
+  });
+}
