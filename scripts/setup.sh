@@ -12,6 +12,7 @@ packages='
 nftables            /usr/sbin/nft
 iproute2            /usr/sbin/ip /sbin/ip
 haproxy             /usr/sbin/haproxy
+nginx-light         /usr/sbin/nginx
 wrk                 /usr/bin/wrk
 nghttp2-client      /usr/bin/h2load
 tcpdump             /usr/bin/tcpdump

@@ -103,6 +103,11 @@ function readRequest(
       const rest = parts?.[3] as string;
       path = rest.charCodeAt(0) === SLASH ? rest : `/${rest}`;
       form = "absolute";
+      if (rest === "" && method === "OPTIONS") {
+        // RFC 9112 §3.2.4: without a path it asks about the server as a whole, and says so to the server itself.
+        path = "*";
+        form = "asterisk";
+      }
       // RFC 9112 §3.2.2: the Host that came is replaced by the target's, so that nobody behind us reads another one.
       if (host !== undefined && host !== authority) headers.set(H.host, authority);
     }

@@ -184,6 +184,7 @@ describe("inbound policy", () => {
       ["relative redirect", redirect({ path: { replace: { case: "full", value: "x" } } })],
       ["redirect into a header", redirect({ path: { replace: { case: "full", value: "/x\r\nSet-Cookie: a" } } })],
       ["redirect to a bad host", redirect({ host: "a\r\nb" })],
+      ["redirect to a host beyond ASCII", redirect({ host: "b\u00fccher.example" })],
       ["redirect to a bad port", redirect({ port: 70_000 })],
       [
         "gRPC match without rpc",
@@ -286,6 +287,16 @@ describe("inbound policy", () => {
         },
       ],
     });
+  });
+
+  it("redirects to a path beyond ASCII by its UTF-8 bytes", () => {
+    const filter = {
+      case: "redirect" as const,
+      value: { path: { replace: { case: "full" as const, value: "/\u0142" } } },
+    };
+    const routes = [{ ...defaultHttpRoute(), rules: [{ filters: [{ kind: filter }] }] }];
+    const { protocol } = decode(http1({ routes }));
+    expect(protocol).toMatchObject({ routes: [{ rules: [{ filters: [{ path: { path: "/%C5%82" } }] }] }] });
   });
 
   it("waits no longer than told", () => {

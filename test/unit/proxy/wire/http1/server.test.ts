@@ -35,6 +35,8 @@ describe("requests", () => {
     const forms = [
       ["GET http://B:80/p?q HTTP/1.1", "request GET absolute http B:80 /p?q 1.1 host=B:80 |"],
       ["GET HTTPS://b HTTP/1.1", "request GET absolute https b / 1.1 host=b |"],
+      ["OPTIONS http://b HTTP/1.1", "request OPTIONS asterisk http b * 1.1 host=b |"],
+      ["OPTIONS http://b/ HTTP/1.1", "request OPTIONS absolute http b / 1.1 host=b |"],
       ["GET http://b?q HTTP/1.1", "request GET absolute http b /?q 1.1 host=b |"],
       ["OPTIONS * HTTP/1.1", "request OPTIONS asterisk http a * 1.1 host=a |"],
       ["CONNECT b:443 HTTP/1.1", "request CONNECT authority http b:443  1.1 host=a |"],
@@ -198,8 +200,8 @@ describe("what cannot be said is not said", () => {
     expect(broken(({ machine }) => machine.sendHead(two, false))).toBe("");
   });
 
-  test.each(["a\r\nX: y", "a\r\n\r\nHTTP/1.1 200 OK", "a\nb", "a\0b", "\u010d\u010a", "\u0100"])(
-    "a value that would begin another line: %#",
+  test.each(["a\r\nX: y", "a\r\n\r\nHTTP/1.1 200 OK", "a\nb", "a\0b", "\u010d\u010a", "\u0100", "\u0142"])(
+    "a value that would begin another line, or is cut to bytes: %#",
     (value) => {
       expect(broken(({ machine }) => machine.sendHead(responseHead(302, headers(["Location", value])), true))).toBe("");
     },
