@@ -141,7 +141,13 @@ export function makeBackend(
   dispatch: Dispatch,
   failureAccrual: FailureAccrual | undefined,
 ): Backend {
-  return { key: JSON.stringify([parent, ref, dispatch, failureAccrual ?? null]), parent, ref, dispatch, failureAccrual };
+  return {
+    key: JSON.stringify([parent, ref, dispatch, failureAccrual ?? null]),
+    parent,
+    ref,
+    dispatch,
+    failureAccrual,
+  };
 }
 
 export function onlyBackend<F>(backend: Backend): Distribution<F> {

@@ -26,12 +26,23 @@ beforeEach(async () => {
     maxStaleMs: 1000,
   });
   stub = new DnsStub({ names, log: new TestLog(), count: (outcome) => outcomes.push(outcome) });
-  port = (await stub.listen([], [{ ip: "127.0.0.1", port: 0 }]))[0]?.port ?? 0;
+  port = await listenSomewhere(stub);
   resolver = new Resolver({ tries: 1 });
   resolver.setServers([`127.0.0.1:${port}`]);
 });
 
 afterEach(() => stub.close());
+
+/** The port that is free for datagrams may be taken for streams: then another. */
+async function listenSomewhere(on: DnsStub): Promise<number> {
+  for (let left = 20; ; left--) {
+    try {
+      return (await on.listen([], [{ ip: "127.0.0.1", port: 0 }]))[0]?.port ?? 0;
+    } catch (error) {
+      if (left === 0 || (error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
+  }
+}
 
 describe("the stub", () => {
   it("answers for the cluster domain and for nothing else", async () => {
