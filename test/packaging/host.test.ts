@@ -1,4 +1,5 @@
 import { afterAll, beforeAll } from "vitest";
+import { confirmation } from "./host/confirm.ts";
 import { faults } from "./host/faults.ts";
 import { upgrades } from "./host/upgrade.ts";
 import { MeshedMachine, packageFile } from "./meshed-machine.ts";
@@ -24,3 +25,4 @@ const booted = () => {
 
 upgrades(booted, () => deb);
 faults(booted);
+confirmation(booted);

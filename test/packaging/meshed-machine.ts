@@ -72,8 +72,7 @@ export class MeshedMachine {
   }
 
   async join(): Promise<void> {
-    this.vm.run("sh", "-c", `umask 077; echo ${await this.invite()} > /etc/mesh-agent/join`);
-    this.vm.run("systemctl", "enable", "--now", "mesh-agent.service");
+    this.vm.run("mesh-agent", "up", await this.invite(), "--yes");
     await this.vm.until("registered, Ready and intercepted", () => this.isReady(), 60_000);
   }
 

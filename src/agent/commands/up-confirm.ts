@@ -9,9 +9,15 @@ import type { AgentStatus } from "../status.ts";
 export const CONFIRM_SECONDS = 120;
 
 const TIMER = "mesh-agent-revert";
-// The path unit first: it would bring the rules back. The agent last: its drain may take two minutes.
-const UNDO =
-  "systemctl disable --now mesh-agent-intercept.path; mesh-agent intercept remove; systemctl disable --now mesh-agent.service";
+const SERVICE = "mesh-agent.service";
+const SOCKETS = ["inbound", "outbound", "admin", "control"].map((role) => `mesh-agent-${role}.socket`).join(" ");
+// The path unit first: it would bring the rules back. The agent last: its drain may take two minutes. Its sockets with it:
+// a connection would start it again. Joined without a semicolon, which systemd-run of systemd 252 escapes wrongly.
+const UNDO = [
+  "systemctl disable --now mesh-agent-intercept.path",
+  "/usr/bin/mesh-agent intercept remove",
+  `systemctl disable --now ${SOCKETS} ${SERVICE}`,
+].join(" || true && ");
 
 /** What must be the same after the rules are in place. */
 export interface HostState {

@@ -48,7 +48,7 @@ export function faults(machine: () => MeshedMachine): void {
       await machine().bothWays();
     }, 150_000);
 
-    test("SIGTERM without a connection ends it within a second", async () => {
+    test("SIGTERM without a connection ends it at once", async () => {
       await ready();
       const { vm } = machine();
       await vm.until(
@@ -60,7 +60,7 @@ export function faults(machine: () => MeshedMachine): void {
       vm.run("systemctl", "stop", "mesh-agent.service");
       const took = performance.now() - began;
       process.stdout.write(`an idle agent stopped in ${took.toFixed(0)} ms\n`);
-      expect(took).toBeLessThan(3_000);
+      expect(took).toBeLessThan(2_000);
       expect(vm.run("systemctl", "show", "-p", "ExecMainStatus", "--value", "mesh-agent.service").trim()).toBe("0");
       vm.run("systemctl", "start", "mesh-agent.service");
       await ready();
