@@ -131,7 +131,9 @@ describe("floods of connections", () => {
     await ask(hops.port, "127.0.0.1");
     const before = descriptors();
     const bystander = await withBystander(hops.port, async () => {
-      for (let round = 0; round < 30; round++) {
+      // Long enough for a bystander who asks every 100 ms, however fast the machine is.
+      const enough = performance.now() + 1_000;
+      for (let round = 0; round < 30 || performance.now() < enough; round++) {
         const sockets = Array.from({ length: 50 }, (_, i) => {
           const socket = connect({
             host: "127.0.0.1",
@@ -145,7 +147,7 @@ describe("floods of connections", () => {
       }
     });
     expect(bystander.failures).toEqual([]);
-    expect(bystander.asked).toBeGreaterThan(2);
+    expect(bystander.asked).toBeGreaterThan(4);
     await until(() => descriptors() <= before + 6, "no descriptor stays");
     await until(() => hops.client.connections.size === 0, "no connection stays");
   });
