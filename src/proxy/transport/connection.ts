@@ -5,6 +5,7 @@ import type { SocketMeter } from "../core/metrics.ts";
 import { abort } from "./abort.ts";
 import { errnoOf } from "./errno.ts";
 import type { Runtime } from "./runtime.ts";
+import { SocketReader } from "./socket-reader.ts";
 import type { Timed } from "./timer-wheel.ts";
 import { SocketWriter } from "./writer.ts";
 
@@ -33,6 +34,8 @@ export abstract class Connection implements Timed {
   protected readonly meter: SocketMeter;
   #errno = "";
   #readPaused = false;
+  /** Undefined: by the socket's `data` events. */
+  #reader: SocketReader | undefined;
   /** Since when somebody has been waiting for the socket to take what it has. */
   #fullSince: Millis | undefined;
   #lingerUntil: Millis | undefined;
@@ -64,7 +67,8 @@ export abstract class Connection implements Timed {
     socket.on("error", this.#onError);
     socket.on("close", this.#onClose);
     if (first !== undefined && first.length > 0) this.#receive(first);
-    if (!this.#readPaused && !this.released) socket.resume();
+    if (!this.released) this.#reader = SocketReader.attach(socket, this.#onData);
+    if (!this.#readPaused && !this.released) this.#resume();
     this.runtime.wheel.arm(this);
   }
 
@@ -88,13 +92,14 @@ export abstract class Connection implements Timed {
   protected pauseReading(): void {
     if (this.#readPaused) return;
     this.#readPaused = true;
-    this.socket.pause();
+    if (this.#reader === undefined) this.socket.pause();
+    else this.#reader.pause();
   }
 
   protected resumeReading(): void {
     if (!this.#readPaused) return;
     this.#readPaused = false;
-    if (!this.closed && !this.released) this.socket.resume();
+    if (!this.closed && !this.released) this.#resume();
   }
 
   /** Sends what is there, then a FIN; waits a little for the peer to finish, so that our last bytes are not reset away. */
@@ -116,6 +121,7 @@ export abstract class Connection implements Timed {
     this.released = true;
     this.writer.flush();
     socket.pause();
+    this.#reader?.release();
     socket.off("data", this.#onData);
     socket.off("end", this.#onEnd);
     socket.off("drain", this.#onDrain);
@@ -150,6 +156,12 @@ export abstract class Connection implements Timed {
     }
     this.machine.expire(now);
     this.afterReceive();
+  }
+
+  #resume(): void {
+    // With a reader, what flows is only the end.
+    this.socket.resume();
+    this.#reader?.resume();
   }
 
   #receive(chunk: Buffer): void {
