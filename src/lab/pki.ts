@@ -88,6 +88,24 @@ export class Authority {
     return new Authority(keys, await exportKey(keys.privateKey), certificate, undefined);
   }
 
+  /** Takes up an issuer from where it is kept: its certificate, with those above it but the root, and its key. */
+  static async load(certificatePem: string, keyPem: string): Promise<Authority> {
+    const pems = certificatePem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+    const [own, ...above] = pems.map((pem) => new X509Certificate(pem));
+    if (own === undefined) throw new Error("no certificate");
+    const certificate = new x509.X509Certificate(own.raw);
+    const usages: KeyUsage[] = ["sign"];
+    const privateKey = await webcrypto.subtle.importKey(
+      "pkcs8",
+      x509.PemConverter.decodeFirst(keyPem),
+      P256,
+      true,
+      usages,
+    );
+    const publicKey = (await certificate.publicKey.export(P256, ["verify"], CRYPTO)) as webcrypto.CryptoKey;
+    return new Authority({ privateKey, publicKey }, keyPem, certificate, above);
+  }
+
   /** PEM of this authority alone: for a root, the trust anchor. */
   get certificatePem(): string {
     return this.certificate.toString();

@@ -4,10 +4,13 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SAMPLE } from "../../src/lab/sample.ts";
 import { labs } from "./mesh/labs.ts";
 import { policy } from "./mesh/policy.ts";
-import { refusals } from "./mesh/refusals.ts";
+import { GROUP, HOST, refusals } from "./mesh/refusals.ts";
+import { scrapes } from "./mesh/scrapes.ts";
 import { MeshSite } from "./mesh/site.ts";
+import { spiffe } from "./mesh/spiffe.ts";
 import { traffic } from "./mesh/traffic.ts";
 import { death, leaving, registered } from "./mesh/workload.ts";
 
@@ -44,9 +47,17 @@ describe("a VM", () => {
 
 describe("traffic", () => traffic(site));
 
-describe("authorization", () => policy(site));
+describe("scrapes", () => scrapes(site));
+
+describe("authorization of a pod", () => policy(site, { host: SAMPLE.pod, account: SAMPLE.pod, subnet: 1 }));
 
 describe("bad input", () => refusals(site));
+
+const SPIFFE_ID = `spiffe://cluster.local/ns/${SAMPLE.namespace}/sa/${GROUP}`;
+describe("authorization of another VM", () =>
+  policy(site, { host: HOST, account: GROUP, subnet: 2, spiffeId: SPIFFE_ID }));
+
+describe("authorization of a workload with a SPIFFE ID only", () => spiffe(site));
 
 // Meanwhile the enroller grows old enough to take silence for death.
 describe("another lab", () => labs(site));

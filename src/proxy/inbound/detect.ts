@@ -30,7 +30,8 @@ export function detectTls(deps: InboundParts, http: InboundHttp, arrival: Arriva
       const waiter: HandshakeWaiter = {
         terminated: (done: Terminated) => {
           const tls = done.identity === undefined ? "anonymous" : "identity";
-          detectProtocol(deps, http, arrival, done.socket, { ip: client.ip, tls, id: done.identity }, undefined);
+          const proven: Client = { ip: client.ip, tls, id: done.identity, otherNames: done.otherNames };
+          detectProtocol(deps, http, arrival, done.socket, proven, undefined);
         },
         refused: () => deps.meters.failed(arrival.originalDst, "connect-failed"),
       };

@@ -26,7 +26,8 @@ export function acceptDirect(deps: InboundParts, http: InboundHttp, accepted: Ac
     terminated(done) {
       if (done.identity === undefined) return refuse("no client identity");
       if (!done.transportHeader) return refuse("no transport header negotiated");
-      readHeader(deps, http, accepted, done, { ip: client.ip, tls: "identity", id: done.identity }, refuse);
+      const proven: Client = { ip: client.ip, tls: "identity", id: done.identity, otherNames: done.otherNames };
+      readHeader(deps, http, accepted, done, proven, refuse);
     },
     refused(why) {
       refuse(why, "connect-failed");

@@ -9,6 +9,8 @@ export interface Client {
   readonly tls: "none" | "anonymous" | "identity";
   /** The client's first SAN: DNS names in lower case, or a URI. Undefined unless `tls` is `identity`. */
   readonly id: string | undefined;
+  /** Further names that its certificate proves: whoever lists one of them literally means this client. */
+  readonly otherNames?: readonly string[];
 }
 
 /**
@@ -43,10 +45,22 @@ function satisfies(authentication: Authentication, client: Client): boolean {
       return client.tls !== "none";
     case "identities":
       if (client.tls !== "identity" || client.id === undefined) return false;
-      return authentication.identities.includes(client.id) || matchesSuffix(authentication.suffixes, client.id);
+      return (
+        authentication.identities.includes(client.id) ||
+        matchesSuffix(authentication.suffixes, client.id) ||
+        listsOneOf(authentication.identities, client.otherNames)
+      );
     default:
       return authentication satisfies never;
   }
+}
+
+// Linkerd's proxy knows a client by its first name only. A host of ours has two, the account's DNS name and a SPIFFE ID,
+// and one may be listed as well as the other.
+function listsOneOf(identities: readonly string[], names: readonly string[] | undefined): boolean {
+  if (names === undefined) return false;
+  for (const name of names) if (identities.includes(name)) return true;
+  return false;
 }
 
 function matchesSuffix(suffixes: readonly string[], id: string): boolean {

@@ -13,6 +13,8 @@ export interface Terminated {
   readonly socket: TLSSocket;
   /** The client's first SAN; undefined for an anonymous client. */
   readonly identity: string | undefined;
+  /** The further names in its certificate, in their order. */
+  readonly otherNames: readonly string[];
   /** Whether the transport header's ALPN was negotiated. */
   readonly transportHeader: boolean;
 }
@@ -102,6 +104,7 @@ export class TlsTerminator {
     waiter.terminated({
       socket,
       identity: proof.kind === "identity" ? proof.names[0] : undefined,
+      otherNames: proof.kind === "identity" ? proof.names.slice(1) : [],
       transportHeader: socket.alpnProtocol === TRANSPORT_ALPN,
     });
   }

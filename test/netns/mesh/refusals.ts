@@ -10,8 +10,9 @@ import { SAMPLE } from "../../../src/lab/sample.ts";
 import { until } from "../../support/until.ts";
 import { type Ended, logLines, type MeshSite } from "./site.ts";
 
-const HOST = "vm-2";
-const GROUP = "idle-app";
+/** The second VM and its group, once it has joined. */
+export const HOST = "vm-2";
+export const GROUP = "idle-app";
 const IDLE_PORT = 8081;
 
 const capabilities = (names: string) => [

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { AgentOnHost } from "../../../src/lab/agent-on-host.ts";
 import { Host } from "../../../src/lab/netns.ts";
@@ -99,6 +99,12 @@ export class MeshSite {
     return JSON.parse(stdout);
   }
 
+  /** Opens a connection of a program on a host and keeps it; each line that comes back is heard. */
+  hold(host: string, to: string, port: number): Conversation {
+    const args = [script("dial.ts"), to, String(port), "stay"];
+    return new Conversation(this.lab.host(host).spawn(process.execPath, args));
+  }
+
   /** Who answers at an address, or why nobody does. */
   async dial(from: Host, ip: string, port: number): Promise<string> {
     const { stdout } = await from.exec(process.execPath, [script("dial.ts"), ip, String(port)]);
@@ -109,6 +115,13 @@ export class MeshSite {
     const { code, stdout, stderr } = await run(this.kubectlPath, ["--kubeconfig", this.lab.kubeconfig, ...args]);
     if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr}`);
     return stdout.trim();
+  }
+
+  /** Applies one object, by kubectl. */
+  async apply(object: object): Promise<void> {
+    const file = `${this.lab.directory}/object.json`;
+    writeFileSync(file, JSON.stringify(object));
+    await this.kubectl("apply", "-f", file);
   }
 
   /** Runs this program to its end on a host, as root unless told otherwise. */

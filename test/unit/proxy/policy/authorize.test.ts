@@ -22,6 +22,8 @@ const anonymous: Client = { ...plain, tls: "anonymous" };
 const dns = (id: string): Client => ({ ...plain, tls: "identity", id });
 const DNS_ID = "web.shop.serviceaccount.identity.linkerd.cluster.local";
 const SPIFFE = "spiffe://cluster.local/ns/shop/sa/web";
+/** As a host of ours: a DNS name first, a URI second. */
+const both: Client = { ...dns(DNS_ID), otherNames: [SPIFFE] };
 const identities = (identities: string[], suffixes: string[] = []): Authentication => ({
   kind: "identities",
   identities,
@@ -46,6 +48,15 @@ describe("authorize", () => {
     ["SPIFFE listed literally", identities([SPIFFE]), dns(SPIFFE), true],
     ["SPIFFE and *", identities([], [""]), dns(SPIFFE), false],
     ["SPIFFE and a suffix", identities([], ["/ns/shop/sa/web"]), dns(SPIFFE), false],
+    ["another name of its certificate, listed literally", identities([SPIFFE]), both, true],
+    [
+      "another name of its certificate, and *",
+      identities([], [""]),
+      { ...both, id: SPIFFE, otherNames: [DNS_ID] },
+      false,
+    ],
+    ["none of its names", identities(["spiffe://cluster.local/ns/shop/sa/other"]), both, false],
+    ["other names without proof", identities([SPIFFE]), { ...plain, otherNames: [SPIFFE] }, false],
     ["a claimed id without proof", identities([DNS_ID]), { ...plain, id: DNS_ID }, false],
   ])("%s", (_, authentication, client, allowed) => {
     expect(authorize([allow(authentication)], client) !== undefined).toBe(allowed);
