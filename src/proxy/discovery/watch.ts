@@ -53,6 +53,9 @@ export const NOT_FOUND = 5;
 export const FAILED_PRECONDITION = 9;
 export const UNIMPLEMENTED = 12;
 const UNAVAILABLE = 14;
+const CANCELLED = 1;
+// Not we have cancelled: a server that goes down resets its streams by that code.
+const ABSENT: ReadonlySet<number> = new Set([UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED]);
 
 export interface WatchDeps {
   readonly clock: Pick<Clock, "now">;
@@ -208,7 +211,7 @@ export class Watch<Response> {
   }
 
   #again(code: number, why: string): void {
-    const max = code === UNAVAILABLE || code === DEADLINE_EXCEEDED ? ABSENT_BACKOFF_MAX_MS : BACKOFF_MAX_MS;
+    const max = ABSENT.has(code) ? ABSENT_BACKOFF_MAX_MS : BACKOFF_MAX_MS;
     const base = Math.min(max, BACKOFF_MIN_MS * 2 ** this.#failures);
     this.#failures++;
     this.#state = "waiting";
