@@ -76,17 +76,19 @@ export function serveWatch(
 
   const stopHearing = store.watch(hear);
   const beat = request.bookmarks ? setInterval(bookmark, BOOKMARK_MS) : undefined;
-  const end = request.timeoutMs === undefined ? undefined : setTimeout(() => response.end(), request.timeoutMs);
   const stop = () => {
     stopHearing();
     clearInterval(beat);
-    clearTimeout(end);
+    clearTimeout(timer);
   };
-  response.on("close", stop);
-  return () => {
+  const end = () => {
+    // First: a bookmark that is due in the same turn would be written after the end.
     stop();
     response.end();
   };
+  const timer = request.timeoutMs === undefined ? undefined : setTimeout(end, request.timeoutMs);
+  response.on("close", stop);
+  return end;
 }
 
 /** What a change is to somebody who sees only what a selector lets through. */
