@@ -5,10 +5,11 @@ import { LabStore, TYPES } from "../../../../src/lab/api/index.ts";
 import { serveWatch } from "../../../../src/lab/api/watch.ts";
 
 describe("a watch", () => {
-  beforeEach(() => void vi.useFakeTimers());
+  const toFake = ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] as const;
+  beforeEach(() => void vi.useFakeTimers({ toFake: [...toFake] }));
   afterEach(() => void vi.useRealTimers());
 
-  it("says nothing more once its time is over, also where a bookmark is due at that moment", () => {
+  it("says nothing more once its time is over, also where a bookmark is due at that moment", async () => {
     const response = new ServerResponse(new IncomingMessage(new Socket()));
     const failures: Error[] = [];
     response.on("error", (error) => failures.push(error));
@@ -31,7 +32,7 @@ describe("a watch", () => {
     expect(response.writableEnded).toBe(false);
     vi.advanceTimersByTime(3_600_000);
     expect(response.writableEnded).toBe(true);
-    vi.runAllTicks();
+    await new Promise(setImmediate);
     expect(failures).toEqual([]);
   });
 });
