@@ -13,6 +13,7 @@ import {
 } from "../bootstrap/host/index.ts";
 import { acceptAnchors, EnrolledIdentity, type StoredMembership, saveMembership } from "../bootstrap/identity/index.ts";
 import { PROBE } from "../bootstrap/interception/index.ts";
+import { RESOLVER_FILE } from "../bootstrap/resolver/index.ts";
 import { formatCidr, formatSocketAddress, parseCidr } from "../proxy/core/address.ts";
 import type { IdentitySource } from "../proxy/core/identity.ts";
 import type { TapEvent } from "../proxy/core/messages.ts";
@@ -33,6 +34,8 @@ import { membership } from "./membership.ts";
 import { descriptorLimit, MetricsStore, ProcessMetrics } from "./metrics/index.ts";
 import { NameService } from "./name-service.ts";
 import { dup } from "./posix.ts";
+import { resolverFile } from "./resolver-file.ts";
+import { ResolverWatch } from "./resolver-watch.ts";
 import { openSockets, type SpiffeSockets } from "./spiffe/index.ts";
 import type { AgentStatus, LifecycleState } from "./status.ts";
 import { openStore, type Store } from "./store.ts";
@@ -100,6 +103,7 @@ class Agent {
   // Beyond the workers' lives: one that starts again does not refill what clients have used up.
   readonly #rateBuckets = new SharedArrayBuffer(RATE_BUCKET_BYTES);
   #names: NameService | undefined;
+  #resolver: ResolverWatch | undefined;
   #servers: Server[] = [];
   #stopping: Promise<void> | undefined;
   #listeners: ListenerFds = new Map();
@@ -156,6 +160,8 @@ class Agent {
     await this.#identify();
     const identity = this.#identity as IdentitySource;
     this.#writeInterception();
+    this.#resolver = new ResolverWatch(() => this.#writeResolver());
+    this.#writeResolver();
     this.#hub = this.#discovery(identity);
     const connections = connectionStart(config, workerCount(config["proxy.workers"]), descriptorLimit());
     this.#workers = new WorkerPool({
@@ -414,6 +420,19 @@ class Agent {
     }
   }
 
+  /** Written again by every process, so that root looks whether everything is in its place. */
+  #writeResolver(): void {
+    if (process.getuid?.() === 0) return;
+    const served = (this.#listeners.get("dns") ?? []).length > 0;
+    const file = resolverFile(this.#config, this.#member?.configuration.clusterDomain, served);
+    try {
+      if (file === undefined) this.#store.remove(RESOLVER_FILE);
+      else this.#store.write(RESOLVER_FILE, `${JSON.stringify(file)}\n`);
+    } catch (error) {
+      this.#log.error("what the host's resolver needs to know could not be written", { why: (error as Error).message });
+    }
+  }
+
   async #serveAdmin(listeners: ListenerFds): Promise<void> {
     const config = this.#config;
     const admin = createAdminServer({
@@ -578,6 +597,7 @@ class Agent {
     this.#setState("draining");
     this.#lease?.stop();
     this.#units?.stop();
+    this.#resolver?.stop();
     this.#names?.close();
     this.#probes?.stop();
     this.#enrolled?.stop();
@@ -738,6 +758,7 @@ class Agent {
     }
     this.#lease?.stop();
     this.#units?.stop();
+    this.#resolver?.stop();
     this.#names?.close();
     this.#enrolled?.stop();
     this.#followed?.stop();

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { isMap, isScalar, LineCounter, parseDocument, type YAMLMap } from "yaml";
+import { WIRINGS } from "../bootstrap/resolver/index.ts";
 import { type Cidr, parseCidr, parseSocketAddress, type SocketAddress } from "../proxy/core/address.ts";
 import { DEFAULT_POLICIES } from "../proxy/policy/index.ts";
 import { CommandError, EXIT } from "./exit.ts";
@@ -135,6 +136,11 @@ export const KEYS = {
     "Where the DNS stub answers for the cluster domain, over UDP and TCP, beside sockets that systemd passes in.",
     "addresses such as 127.0.0.1:5353",
     (v) => parseSocketAddress(String(v)),
+  ),
+  "dns.wiring": choice(
+    WIRINGS,
+    "auto",
+    "How programs of this host find the cluster's names: systemd-resolved, NetworkManager's dnsmasq, resolv.conf; auto: what the host has.",
   ),
   "dns.timeout": duration(
     "2s",

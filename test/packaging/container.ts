@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -11,6 +11,7 @@ const RELEASE = "bookworm";
 const PACKAGES = [
   "systemd",
   "systemd-sysv",
+  "systemd-resolved",
   "dbus",
   "nftables",
   "iproute2",
@@ -35,7 +36,7 @@ function mirror(): string {
 
 /** A Debian 12 tree, made once per machine. Never booted itself: every container gets an overlay of its own. */
 export function rootfs(): string {
-  const tree = join(CACHE, `${RELEASE}-rootfs-2`);
+  const tree = join(CACHE, `${RELEASE}-rootfs-3`);
   if (existsSync(join(tree, "etc/debian_version"))) return tree;
   mkdirSync(CACHE, { recursive: true });
   const half = `${tree}.${process.pid}`;
@@ -44,6 +45,12 @@ export function rootfs(): string {
       stdio: ["ignore", "ignore", "inherit"],
       timeout: 600_000,
     });
+    // There for the test that starts it; the others have a plain resolv.conf.
+    execFileSync("systemctl", [`--root=${half}`, "--quiet", "disable", "systemd-resolved.service"], {
+      stdio: "ignore",
+    });
+    rmSync(join(half, "etc/resolv.conf"), { force: true });
+    writeFileSync(join(half, "etc/resolv.conf"), "");
     renameSync(half, tree);
   } finally {
     rmSync(half, { recursive: true, force: true });

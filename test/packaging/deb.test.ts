@@ -10,10 +10,13 @@ const UNITS = [
   "mesh-agent.service",
   "mesh-agent-inbound.socket",
   "mesh-agent-outbound.socket",
+  "mesh-agent-dns.socket",
   "mesh-agent-admin.socket",
   "mesh-agent-control.socket",
   "mesh-agent-intercept.service",
   "mesh-agent-intercept.path",
+  "mesh-agent-names.service",
+  "mesh-agent-names.path",
 ];
 
 /** Everything on the host that a package might leave a trace in. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from "vitest";
 import { confirmation } from "./host/confirm.ts";
 import { faults } from "./host/faults.ts";
+import { names } from "./host/names.ts";
 import { upgrades } from "./host/upgrade.ts";
 import { MeshedMachine, packageFile } from "./meshed-machine.ts";
 
@@ -24,5 +25,6 @@ const booted = () => {
 };
 
 upgrades(booted, () => deb);
+names(booted);
 faults(booted);
 confirmation(booted);

@@ -1,30 +1,71 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { unwire } from "../../bootstrap/resolver/index.ts";
+import { CommandError, EXIT } from "../exit.ts";
 import { ask } from "./control-client.ts";
 import { INTERCEPTION_PLAN } from "./intercept.ts";
-import { runAction } from "./intercept-actions.ts";
+import { leaveRules, removeRules } from "./intercept-actions.ts";
+import { HOST } from "./names-actions.ts";
+import type { Format } from "./output.ts";
+import { PATHS, SERVICE, SOCKETS } from "./units.ts";
 
-const UNITS = [
-  "mesh-agent.service",
-  "mesh-agent-intercept.path",
-  "mesh-agent-inbound.socket",
-  "mesh-agent-outbound.socket",
-  "mesh-agent-admin.socket",
-  "mesh-agent-control.socket",
-];
+/** One step of leaving. */
+interface Step {
+  readonly name: string;
+  readonly result: string;
+}
 
 /**
  * Undoes `up` in reverse: no new connections are captured, the cluster lets go of the host, what is open finishes, the
- * units stop, the rules go. Rules and units need root and systemd; without them only the agent leaves.
+ * units stop, names and rules go. Rules and units need root and systemd; without them only the agent leaves.
+ * @throws CommandError of the step that failed; what comes after it is left as it was, and the same command goes on there.
  */
-export async function down(socket: string): Promise<void> {
-  const say = (result: string) => process.stdout.write(`${result}\n`);
+export async function down(socket: string, output: Format): Promise<void> {
+  const steps: Step[] = [];
+  const say = (name: string, result: string) => {
+    steps.push({ name, result });
+    if (output === "text") process.stdout.write(`${result}\n`);
+  };
   const hasUnits = process.getuid?.() === 0 && existsSync("/run/systemd/system") && existsSync(INTERCEPTION_PLAN);
-  if (hasUnits) await runAction("leave", { config: INTERCEPTION_PLAN, output: "text" });
-  await ask(socket, "POST", "/leave");
-  say("Left the mesh: not Ready, drained, the workload deleted.");
-  if (!hasUnits) return;
-  execFileSync("systemctl", ["disable", "--now", ...UNITS], { stdio: ["ignore", "ignore", "pipe"], timeout: 150_000 });
-  say("Stopped and disabled the units.");
-  await runAction("remove", { config: INTERCEPTION_PLAN, output: "text" });
+  if (hasUnits) {
+    await leaveRules(INTERCEPTION_PLAN);
+    say("interception", "No new connection is captured.");
+  }
+  say("mesh", await leaveMesh(socket, hasUnits));
+  if (hasUnits) {
+    stopUnits();
+    say("units", "Stopped and disabled the units.");
+    await unwire(HOST);
+    say("names", "The host's resolver is as it was before.");
+    await removeRules(INTERCEPTION_PLAN);
+    say("rules", "Removed: table inet mesh_agent, routing rules and routes.");
+  }
+  if (output === "json") process.stdout.write(`${JSON.stringify({ steps }, undefined, 2)}\n`);
+}
+
+/** @param goOn - There is more to undo than the agent, also on a host where it does not run. */
+async function leaveMesh(socket: string, goOn: boolean): Promise<string> {
+  try {
+    await ask(socket, "POST", "/leave");
+    return "Left the mesh: not Ready, drained, the workload deleted.";
+  } catch (error) {
+    if (!goOn || !(error instanceof CommandError) || error.exitCode !== EXIT.unreachable) throw error;
+    return "The agent did not run: the workload stays until the cluster has missed it for long enough.";
+  }
+}
+
+function stopUnits(): void {
+  try {
+    execFileSync("systemctl", ["disable", "--now", ...PATHS, ...SOCKETS, SERVICE], {
+      stdio: ["ignore", "ignore", "pipe"],
+      timeout: 150_000,
+    });
+  } catch (error) {
+    const said = String((error as { stderr?: Buffer }).stderr ?? "").trim();
+    throw new CommandError(
+      EXIT.failure,
+      `the units did not stop: ${said.split("\n").at(-1) ?? ""}`,
+      `journalctl -u ${SERVICE} -n 20 tells why`,
+    );
+  }
 }

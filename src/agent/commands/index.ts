@@ -9,6 +9,7 @@ import * as intercept from "./intercept.ts";
 import * as invitations from "./invitations.ts";
 import * as invite from "./invite.ts";
 import * as lab from "./lab.ts";
+import * as names from "./names.ts";
 import * as reload from "./reload.ts";
 import * as run from "./run.ts";
 import * as status from "./status.ts";
@@ -32,6 +33,7 @@ export const commands: readonly CommandModule[] = [
   invitations,
   invite,
   lab,
+  names,
   reload,
   run,
   status,

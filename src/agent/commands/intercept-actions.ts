@@ -88,19 +88,31 @@ async function verifyPlan(options: InterceptOptions): Promise<void> {
 
 async function leavePlan(options: InterceptOptions): Promise<void> {
   requireRoot();
-  await leave(await makePlan(options), runProgram);
+  await leaveRules(options.config);
   done(options, { leaving: true }, ["No new connection is captured."]);
+}
+
+/** `intercept leave` without a word. @throws CommandError. */
+export function leaveRules(config: string): Promise<void> {
+  return explained(async () => leave(await makePlan({ config }), runProgram));
+}
+
+/** `intercept remove` without a word. @throws CommandError. */
+export function removeRules(config: string): Promise<void> {
+  return explained(async () => {
+    // Undoing must work without the file, too: after a purge, or with one that no longer parses.
+    const routing = readOptions(config, true)?.routing ?? parseOptions({ format: 1, agent: { uid: 1 } }).routing;
+    await remove(routing, runProgram);
+  });
 }
 
 async function removePlan(options: InterceptOptions): Promise<void> {
   requireRoot();
-  // Undoing must work without the file, too: after a purge, or with one that no longer parses.
-  const routing = readOptions(options.config, true)?.routing ?? parseOptions({ format: 1, agent: { uid: 1 } }).routing;
-  await remove(routing, runProgram);
+  await removeRules(options.config);
   done(options, { removed: true }, ["Removed: table inet mesh_agent, routing rules and routes."]);
 }
 
-async function makePlan({ config }: InterceptOptions): Promise<Plan> {
+async function makePlan({ config }: Pick<InterceptOptions, "config">): Promise<Plan> {
   const options = readOptions(config, false);
   if (options === undefined) {
     throw new CommandError(EXIT.configuration, `${config} does not exist`, "join a mesh first: mesh-agent up mj1.…");
@@ -154,9 +166,13 @@ function done(options: InterceptOptions, json: object, text: readonly string[]):
 }
 
 /** Runs one of {@link actions} and turns what interception reports into an exit status. */
-export async function runAction(name: string, options: InterceptOptions): Promise<void> {
+export function runAction(name: string, options: InterceptOptions): Promise<void> {
+  return explained(async () => actions[name]?.(options));
+}
+
+async function explained(act: () => Promise<void>): Promise<void> {
   try {
-    await actions[name]?.(options);
+    await act();
   } catch (error) {
     if (!(error instanceof InterceptionError)) throw error;
     const status = error.problem === "not-permitted" ? EXIT.notPermitted : EXIT.interception;

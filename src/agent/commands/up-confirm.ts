@@ -4,19 +4,18 @@ import { readLiveConnections } from "../../bootstrap/interception/index.ts";
 import type { Config } from "../config.ts";
 import { CommandError, EXIT } from "../exit.ts";
 import type { AgentStatus } from "../status.ts";
+import { PATHS, SERVICE, SOCKETS } from "./units.ts";
 
 /** How long the operator has to say that the host still works. */
 export const CONFIRM_SECONDS = 120;
 
 const TIMER = "mesh-agent-revert";
-const SERVICE = "mesh-agent.service";
-const SOCKETS = ["inbound", "outbound", "admin", "control"].map((role) => `mesh-agent-${role}.socket`).join(" ");
 // The path unit first: it would bring the rules back. The agent last: its drain may take two minutes. Its sockets with it:
 // a connection would start it again. Joined without a semicolon, which systemd-run of systemd 252 escapes wrongly.
 const UNDO = [
-  "systemctl disable --now mesh-agent-intercept.path",
+  `systemctl disable --now ${PATHS.join(" ")}`,
   "/usr/bin/mesh-agent intercept remove",
-  `systemctl disable --now ${SOCKETS} ${SERVICE}`,
+  `systemctl disable --now ${SOCKETS.join(" ")} ${SERVICE}`,
 ].join(" || true && ");
 
 /** What must be the same after the rules are in place. */

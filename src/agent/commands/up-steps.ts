@@ -8,7 +8,10 @@ import { CommandError, EXIT } from "../exit.ts";
 import { asCommandError } from "../membership.ts";
 import type { AgentStatus } from "../status.ts";
 import { ask } from "./control-client.ts";
+import { namesInPlace } from "./names-actions.ts";
 import type { Format } from "./output.ts";
+import { hostProbes, preflight } from "./preflight.ts";
+import { SERVICE } from "./units.ts";
 import { armRevert, compareHostState, confirm, isRevertArmed, readHostState } from "./up-confirm.ts";
 
 export interface UpOptions {
@@ -22,7 +25,6 @@ export interface UpOptions {
   readonly yes: boolean;
 }
 
-const UNIT = "mesh-agent.service";
 const POLL_MS = 500;
 // The path unit, nft and the next self-probe.
 const INTERCEPTED_MS = 15_000;
@@ -45,7 +47,7 @@ export async function up(options: UpOptions): Promise<void> {
     steps.push({ name, result });
     if (options.output === "text") process.stdout.write(`${name.padEnd(14)} ${result}\n`);
   };
-  say("preflight", preflight(config));
+  say("preflight", await preflight(config, hostProbes));
   say("join string", storeJoinString(config, options.join));
   const before = readHostState(config);
   // Only while nothing of ours is in place yet: a host that is meshed already has nothing to confirm.
@@ -62,6 +64,7 @@ export async function up(options: UpOptions): Promise<void> {
     "registration",
     `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`,
   );
+  say("names", `by ${(await namesInPlace()) ?? "nothing of ours: mesh-agent names plan"}`);
   const { v4, v6, why } = status.interception;
   say(
     "interception",
@@ -78,33 +81,6 @@ export async function up(options: UpOptions): Promise<void> {
     process.stdout.write(
       "\nmesh-agent status shows this host; mesh-agent tap shows its requests; mesh-agent down leaves.\n",
     );
-}
-
-function preflight(config: Config): string {
-  if (process.getuid?.() !== 0) throw new CommandError(EXIT.notPermitted, "up needs root", "sudo mesh-agent up …");
-  const nft = version("nft", /v(\d+)\.(\d+)\.(\d+)/);
-  if (nft === undefined) throw new CommandError(EXIT.interception, "nft is not installed", "apt install nftables");
-  if (!existsSync("/run/systemd/system"))
-    throw new CommandError(
-      EXIT.configuration,
-      "systemd does not run this host",
-      "run `mesh-agent run` under your own supervisor",
-    );
-  const systemd = version("systemctl", /systemd (\d+)/);
-  if (systemd !== undefined && systemd[0] !== undefined && systemd[0] < 249)
-    throw new CommandError(EXIT.configuration, `systemd ${systemd[0]} is older than 249`, "upgrade the host");
-  if (config["identity.source"] !== "enroller")
-    return `identity comes from ${config["identity.source"] === "files" ? "files" : "a SPIFFE Workload API"}: nothing to join`;
-  return `nftables ${nft.join(".")}, systemd ${systemd?.[0] ?? "?"}`;
-}
-
-function version(program: string, pattern: RegExp): number[] | undefined {
-  try {
-    const match = pattern.exec(execFileSync(program, ["--version"], { encoding: "utf8" }));
-    return match?.slice(1).map(Number) ?? [];
-  } catch {
-    return undefined;
-  }
 }
 
 function storeJoinString(config: Config, join: string | undefined): string {
@@ -143,8 +119,8 @@ function startService(afresh: boolean): string {
   const systemctl = (...args: readonly string[]) =>
     execFileSync("systemctl", args, { stdio: ["ignore", "pipe", "pipe"], timeout: 150_000 });
   try {
-    systemctl("enable", UNIT);
-    systemctl(afresh ? "restart" : "start", UNIT);
+    systemctl("enable", SERVICE);
+    systemctl(afresh ? "restart" : "start", SERVICE);
     return afresh ? "enabled and started afresh" : "enabled and started";
   } catch (error) {
     const lines = String((error as { stderr?: Buffer }).stderr ?? "")
@@ -152,8 +128,8 @@ function startService(afresh: boolean): string {
       .split("\n");
     throw new CommandError(
       EXIT.failure,
-      `${UNIT} did not start: ${lines.at(-1) ?? ""}`,
-      `journalctl -u ${UNIT} -n 20 tells why`,
+      `${SERVICE} did not start: ${lines.at(-1) ?? ""}`,
+      `journalctl -u ${SERVICE} -n 20 tells why`,
     );
   }
 }
@@ -175,7 +151,7 @@ async function waitReady(options: UpOptions, progress: (result: string) => void)
   throw new CommandError(
     EXIT.tryAgain,
     `not ready after ${options.timeout} s: ${last}`,
-    `journalctl -u ${UNIT} -n 20 tells why`,
+    `journalctl -u ${SERVICE} -n 20 tells why`,
   );
 }
 

@@ -160,7 +160,8 @@ async function must(run: Run, program: string, args: readonly string[], input?: 
   return outcome;
 }
 
-function explainFailure(program: string, { code, stderr }: Outcome): InterceptionError {
+/** What a failed program means for the operator. */
+export function explainFailure(program: string, { code, stderr }: Outcome): InterceptionError {
   const said = stderr.trim().split("\n")[0] ?? "";
   if (code === 127) {
     return program === "nft"

@@ -9,6 +9,7 @@
 export { apply, leave, remove, tableExists } from "./apply.ts";
 export { InterceptionError, type InterceptionProblem } from "./errors.ts";
 export { type LiveConnection, readHostFacts, readLiveConnections } from "./host.ts";
+export { type MissingFeature, missingKernelFeature } from "./kernel.ts";
 export { LEASE, PROBE } from "./lease.ts";
 export {
   DEFAULTS,
