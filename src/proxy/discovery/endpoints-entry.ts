@@ -12,7 +12,7 @@ const { get } = grpcService(destination.Destination);
 const TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION]);
 
 // A clone of 5,000 endpoints takes a worker 7–15 ms: in parts, requests get their turn in between.
-const CHUNK = 500;
+const CHUNK = 250;
 
 // A Service without endpoints says nothing at all. Linkerd hangs up after 3 s and asks again up to a minute later; we
 // leave the question open longer, and a server that hangs is found out by the channel's keep-alive.

@@ -6,6 +6,7 @@ import { EndpointsEntry } from "./endpoints-entry.ts";
 import type { EntryDeps, EntryStatus, HubEntry, Send } from "./entry.ts";
 import { InboundEntry } from "./inbound-entry.ts";
 import { OutboundEntry } from "./outbound-entry.ts";
+import { Paced } from "./paced.ts";
 import { DEFAULT_WATCH_LIMITS, type WatchLimits } from "./watch.ts";
 
 export interface HubDeps extends Omit<EntryDeps, "cache" | "limits" | "timeoutMs" | "maxStaleMs"> {
@@ -35,7 +36,7 @@ const EXPIRE_EVERY_MS = 60_000;
 export class Hub {
   readonly #deps: EntryDeps;
   readonly #entries = new Map<string, HubEntry>();
-  readonly #workers = new Set<Send>();
+  readonly #workers = new Set<Paced>();
   /** Inbound ports that are watched although nobody asks. */
   readonly #kept = new Set<string>();
   #callOff: (() => void) | undefined;
@@ -54,13 +55,14 @@ export class Hub {
 
   /** @param send - Delivers to the worker; must not throw. */
   attachWorker(send: Send): HubWorker {
-    this.#workers.add(send);
+    const paced = new Paced(send, this.#deps.timers);
+    this.#workers.add(paced);
     return {
       receive: (request) => {
         // A worker that is gone may have left messages behind.
-        if (this.#workers.has(send)) this.#receive(send, request);
+        if (this.#workers.has(paced)) this.#receive(paced.send, request);
       },
-      detach: () => this.#detach(send),
+      detach: () => this.#detach(paced),
     };
   }
 
@@ -110,6 +112,7 @@ export class Hub {
     this.#callOff?.();
     for (const entry of this.#entries.values()) entry.stop();
     this.#entries.clear();
+    for (const worker of this.#workers) worker.stop();
     this.#workers.clear();
   }
 
@@ -132,10 +135,11 @@ export class Hub {
     }
   }
 
-  #detach(send: Send): void {
-    this.#workers.delete(send);
+  #detach(worker: Paced): void {
+    this.#workers.delete(worker);
+    worker.stop();
     for (const [key, entry] of this.#entries) {
-      entry.unsubscribe(send);
+      entry.unsubscribe(worker.send);
       this.#dropIfUnused(key);
     }
   }

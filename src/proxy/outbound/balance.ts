@@ -17,7 +17,9 @@ import {
 } from "../stack/index.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
+import { Dials } from "./dials.ts";
 import { type EndpointService, endpointService } from "./endpoint.ts";
+import { Slices } from "./slices.ts";
 import { Suspicion } from "./suspicion.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY.
@@ -42,6 +44,10 @@ export class Balancer implements Service, ResponseLayer, Timed {
   readonly #load: LoadConfig;
   readonly #meter: BalancerMeter;
   readonly #suspicion: Suspicion;
+  readonly #slices = new Slices((add, remove) => this.#take(add, remove), setImmediate);
+  readonly #dials = new Dials<Slot<EndpointService>>((slot) => {
+    if (!slot.removed && this.#eager.has(slot)) slot.attachment?.connect();
+  }, setImmediate);
   /** Endpoints that are kept connected, and those that would be if there were room. */
   readonly #eager = new Set<Slot<EndpointService>>();
   #spare: Slot<EndpointService>[] = [];
@@ -78,7 +84,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   /** Whether discovery has said that there is no endpoint. While it has not spoken there may be some. */
   get empty(): boolean {
-    return this.#set.size === 0 && this.#handle.state === "ready";
+    return this.#set.size === 0 && this.#handle.state === "ready" && !this.#slices.isBehind;
   }
 
   call(x: Exchange): void {
@@ -89,6 +95,8 @@ export class Balancer implements Service, ResponseLayer, Timed {
     this.#unsubscribe();
     this.#handle.release();
     this.#deps.runtime.wheel.disarm(this);
+    this.#slices.stop();
+    this.#dials.stop();
     this.#spare = [];
     this.#set.reset([], this.#deps.runtime.clock.now());
     this.#refuseQueued();
@@ -98,6 +106,10 @@ export class Balancer implements Service, ResponseLayer, Timed {
   // --- discovery and endpoints -------------------------------------------------------------------------------------
 
   changed(add: readonly Endpoint[], remove: readonly string[]): void {
+    this.#slices.push(add, remove);
+  }
+
+  #take(add: readonly Endpoint[], remove: readonly string[]): void {
     this.#set.change(add, remove, this.#deps.runtime.clock.now());
     if (add.length > 0) this.#meter.updated("Add");
     if (remove.length > 0) this.#meter.updated("Remove");
@@ -129,7 +141,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
     } else if (this.#eager.has(slot)) {
       if (service.failing) this.#unreachable(slot);
       // A connection that was lost comes back without waiting for a request.
-      if (this.#eager.has(slot)) service.connect();
+      if (this.#eager.has(slot)) this.#dials.add(slot);
     }
     this.#show();
   }
@@ -142,7 +154,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   #keepConnected(slot: Slot<EndpointService>): void {
     this.#eager.add(slot);
-    slot.attachment?.connect();
+    this.#dials.add(slot);
   }
 
   /** @param instead - Gives up its place. @returns false: there is nobody to take one. */

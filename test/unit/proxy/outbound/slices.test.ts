@@ -1,0 +1,104 @@
+import { describe, expect, it } from "vitest";
+import { plainEndpoint } from "../../../../src/proxy/core/endpoint.ts";
+import { DIALS_PER_TURN, Dials } from "../../../../src/proxy/outbound/dials.ts";
+import { SLICE, Slices } from "../../../../src/proxy/outbound/slices.ts";
+
+/** Turns of the loop, taken by hand. */
+function turns() {
+  let due: (() => void)[] = [];
+  return {
+    later: (callback: () => void) => void due.push(callback),
+    /** @returns false: nothing was due. */
+    next(): boolean {
+      const callbacks = due;
+      due = [];
+      for (const callback of callbacks) callback();
+      return callbacks.length > 0;
+    },
+  };
+}
+
+const endpoint = (i: number) => plainEndpoint({ ip: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, port: 80 });
+const endpoints = (count: number) => Array.from({ length: count }, (_, i) => endpoint(i));
+
+describe("slices of a change", () => {
+  function make() {
+    const loop = turns();
+    const known = new Set<string>();
+    const work: number[] = [];
+    const slices = new Slices((add, remove) => {
+      work.push(add.length + remove.length);
+      for (const { key } of add) known.add(key);
+      for (const key of remove) known.delete(key);
+    }, loop.later);
+    return { loop, known, work, slices };
+  }
+
+  it("take 5,000 endpoints a little per turn, the first at once", () => {
+    const { loop, known, work, slices } = make();
+    slices.push(endpoints(5_000), []);
+    expect([known.size, slices.isBehind]).toEqual([SLICE, true]);
+    while (loop.next()) expect(Math.max(...work)).toBeLessThanOrEqual(SLICE);
+    expect([known.size, slices.isBehind, work.length]).toEqual([5_000, false, Math.ceil(5_000 / SLICE)]);
+  });
+
+  it("take a small change at once", () => {
+    const { loop, known, slices } = make();
+    slices.push(endpoints(3), []);
+    slices.push([], [endpoint(0).key]);
+    expect([known.size, slices.isBehind, loop.next()]).toEqual([2, false, false]);
+  });
+
+  it("keep the order of changes, and never run empty on the way", () => {
+    const { loop, known, slices } = make();
+    slices.push(endpoints(1_000), []);
+    const after = Array.from({ length: 500 }, (_, i) => endpoint(2_000 + i));
+    slices.push(
+      after,
+      endpoints(1_000).map(({ key }) => key),
+    );
+    slices.push([], [endpoint(2_000).key]);
+    do expect(known.size).toBeGreaterThan(0);
+    while (loop.next());
+    expect(known.size).toBe(499);
+  });
+
+  it("are forgotten when nobody wants them any more", () => {
+    const { loop, work, slices } = make();
+    slices.push(endpoints(5_000), []);
+    slices.stop();
+    loop.next();
+    expect([work.length, loop.next(), slices.isBehind]).toEqual([1, false, false]);
+  });
+});
+
+describe("connections ahead of requests", () => {
+  it("are begun a few per turn, in order", () => {
+    const loop = turns();
+    const begun: number[] = [];
+    const dials = new Dials<number>((n) => void begun.push(n), loop.later);
+    for (let n = 0; n < 64; n++) dials.add(n);
+    let before = 0;
+    do {
+      expect(begun.length - before).toBeLessThanOrEqual(DIALS_PER_TURN);
+      before = begun.length;
+    } while (loop.next());
+    expect(begun).toEqual(Array.from({ length: 64 }, (_, n) => n));
+  });
+
+  it("wait for a turn, not for each other", () => {
+    const loop = turns();
+    const begun: number[] = [];
+    const dials = new Dials<number>((n) => void begun.push(n), loop.later);
+    dials.add(1);
+    dials.add(2);
+    expect(begun).toEqual([1, 2]);
+    while (loop.next());
+    dials.add(3);
+    expect(begun).toEqual([1, 2, 3]);
+    for (let n = 4; n < 9; n++) dials.add(n);
+    dials.stop();
+    while (loop.next());
+    expect(begun).toHaveLength(DIALS_PER_TURN + 2);
+  });
+});
