@@ -83,6 +83,7 @@ export class HopProxy {
   readonly #listeners: Listener[] = [];
   readonly #expiry: NodeJS.Timeout;
   readonly #detectTimeoutMs: number;
+  readonly #maxInFlight: number | undefined;
   readonly #limits: ConnectionLimits | undefined;
   outbound: OutboundAcceptor | undefined;
   inbound: InboundAcceptor | undefined;
@@ -91,11 +92,12 @@ export class HopProxy {
   constructor(
     identity: WorkloadIdentity,
     answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined,
-    { bounds, detectTimeoutMs }: Pick<HopsOptions, "bounds" | "detectTimeoutMs">,
+    { bounds, detectTimeoutMs, maxInFlight }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "maxInFlight">,
   ) {
     this.#answer = answer;
     this.#limits = bounds && new ConnectionLimits(connectionTable(1), 0, bounds, 1);
     this.#detectTimeoutMs = detectTimeoutMs ?? 500;
+    this.#maxInFlight = maxInFlight;
     this.mesh.update(identity);
     this.discovery = new DiscoveryClient(
       {
@@ -125,7 +127,13 @@ export class HopProxy {
     const { port } = await listener.listen({ ip: "127.0.0.1", port: 0 });
     if (direct) this.port = port;
     this.inbound ??= new InboundAcceptor({
-      config: { port, detectTimeoutMs: this.#detectTimeoutMs, connectTimeoutMs: 500, failfastMs: 400 },
+      config: {
+        port,
+        detectTimeoutMs: this.#detectTimeoutMs,
+        connectTimeoutMs: 500,
+        failfastMs: 400,
+        ...(this.#maxInFlight === undefined ? {} : { maxInFlight: this.#maxInFlight }),
+      },
       runtime: this.runtime,
       discovery: this.discovery,
       mesh: this.mesh,
@@ -138,10 +146,13 @@ export class HopProxy {
     return port;
   }
 
-  /** Listens for connections that count as intercepted on their way to `originalDst`, as under TPROXY. */
-  async listenIntercepted(originalDst: SocketAddress): Promise<number> {
+  /**
+   * Listens for connections that count as intercepted on their way to `originalDst`, as under TPROXY.
+   * @param client - Where they shall come from, for addresses that loopback has not.
+   */
+  async listenIntercepted(originalDst: SocketAddress, client?: SocketAddress): Promise<number> {
     const listener = new Listener(
-      (accepted) => this.inbound?.accept({ ...accepted, originalDst }),
+      (accepted) => this.inbound?.accept({ ...accepted, originalDst, client: client ?? accepted.client }),
       this.log,
       this.#admit(true),
     );
@@ -206,6 +217,8 @@ export interface HopsOptions {
   readonly bounds?: ConnectionBounds;
   /** How long first bytes may take; default 500 ms. */
   readonly detectTimeoutMs?: number;
+  /** Requests that may wait for their response's head; default as in production. */
+  readonly maxInFlight?: number;
   readonly opaque?: boolean;
   readonly hint?: "h2" | "opaque" | undefined;
   /** Changes the policy that the outbound hop gets. */
