@@ -41,7 +41,7 @@ export class DiscoveryClient {
   readonly #inboundIdleMs: Millis;
   readonly #outboundIdleMs: Millis;
   readonly #inbound = new Map<number, InboundEntry>();
-  readonly #outbound = new Map<string, Entry<OutboundState>>();
+  readonly #outbound = new Map<string, OutboundEntry>();
   readonly #endpoints = new Map<string, EndpointsEntry>();
   /** All of the above, by {@link discoveryKey}. */
   readonly #entries = new Map<string, AnyEntry>();
@@ -71,8 +71,7 @@ export class DiscoveryClient {
     let entry = this.#outbound.get(name);
     if (entry === undefined) {
       const target: DiscoveryTarget = { kind: "outbound", ip: canonicalIp(ip) ?? ip, port };
-      entry =
-        (this.#entries.get(discoveryKey(target)) as Entry<OutboundState> | undefined) ?? this.#newOutbound(target);
+      entry = (this.#entries.get(discoveryKey(target)) as OutboundEntry | undefined) ?? this.#newOutbound(target);
       this.#outbound.set(name, entry);
     }
     return entry;
@@ -100,7 +99,7 @@ export class DiscoveryClient {
         return;
       case "discovery.outbound":
         installOutboundPatterns(message.value.policy);
-        (entry as Entry<OutboundState>).set(message.value);
+        (entry as OutboundEntry).set(message.value);
         return;
       case "discovery.endpoints":
         (entry as EndpointsEntry).apply(message.reset, message.add, message.remove);
@@ -130,8 +129,8 @@ export class DiscoveryClient {
     return this.#entries.size;
   }
 
-  #newOutbound(target: DiscoveryTarget): Entry<OutboundState> {
-    const entry = new Entry<OutboundState>(target, this.#clock, this.#outboundIdleMs);
+  #newOutbound(target: DiscoveryTarget): OutboundEntry {
+    const entry = new OutboundEntry(target, this.#clock, this.#outboundIdleMs, this.#port);
     this.#open(entry);
     return entry;
   }
@@ -142,7 +141,7 @@ export class DiscoveryClient {
   }
 }
 
-type AnyEntry = Entry<OutboundState> | InboundEntry | EndpointsEntry;
+type AnyEntry = OutboundEntry | InboundEntry | EndpointsEntry;
 
 /** What all kinds share: state, waiters, users. */
 class BaseEntry {
@@ -224,6 +223,19 @@ class Entry<T> extends BaseEntry implements Handle<T> {
   #notify(): void {
     for (const listener of this.#listeners) listener.changed();
     this.wake();
+  }
+}
+
+class OutboundEntry extends Entry<OutboundState> implements OutboundHandle {
+  readonly #port: DiscoveryPort;
+
+  constructor(target: DiscoveryTarget, clock: Pick<Clock, "now">, idleMs: Millis, port: DiscoveryPort) {
+    super(target, clock, idleMs);
+    this.#port = port;
+  }
+
+  suspect(): void {
+    this.#port.postMessage({ type: "discovery.suspect", target: this.target });
   }
 }
 

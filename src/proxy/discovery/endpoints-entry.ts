@@ -1,5 +1,6 @@
 import { destination, grpcService } from "../../proto/index.ts";
 import type { Endpoint } from "../core/endpoint.ts";
+import { DOUBT_MIN_MS, Doubt } from "./doubt.ts";
 import { type EndpointsChange, EndpointTable } from "./endpoints.ts";
 import { type EntryDeps, type EntryStatus, HubEntry } from "./entry.ts";
 import { splitUpdate } from "./large-update.ts";
@@ -25,10 +26,6 @@ function deserialize(bytes: Buffer): Received {
   return splitUpdate(bytes) ?? get.responseDeserialize(bytes);
 }
 
-// A stream that was found silent is replaced; one that turns out to have been right is doubted ever less often.
-const DOUBT_MIN_MS = 5_000;
-const DOUBT_MAX_MS = 300_000;
-
 type Waiting =
   | { readonly part: Buffer; readonly last: boolean }
   | { readonly part: undefined; readonly update: destination.Update };
@@ -41,9 +38,7 @@ export class EndpointsEntry extends HubEntry {
   /** Parts of long messages, and what came after them, in order. */
   #waiting: Waiting[] = [];
   #callOff: (() => void) | undefined;
-  /** Times in a row that asking again brought nothing new, and when it may be done next. */
-  #doubts = 0;
-  #doubtAgainAt = 0;
+  readonly #doubt = new Doubt();
 
   constructor(path: string, deps: EntryDeps) {
     super({ kind: "endpoints", path }, deps);
@@ -96,10 +91,7 @@ export class EndpointsEntry extends HubEntry {
    * 15271): asked again on a new one, the control plane says all that it knows.
    */
   override suspect(): void {
-    const now = this.deps.clock.now();
-    if (now < this.#doubtAgainAt || this.#watch.openForMs < DOUBT_MIN_MS) return;
-    this.#doubtAgainAt = now + Math.min(DOUBT_MAX_MS, DOUBT_MIN_MS * 2 ** this.#doubts);
-    this.#doubts++;
+    if (this.#watch.openForMs < DOUBT_MIN_MS || !this.#doubt.cast(this.deps.clock.now())) return;
     this.deps.log.info("endpoints do not work that discovery still names: asking again", { target: this.key });
     this.#watch.reopen();
   }
@@ -149,7 +141,7 @@ export class EndpointsEntry extends HubEntry {
     // Not even a first message: a Service without endpoints says nothing at all, or an empty `add`.
     if (change === undefined) return;
     const changed = change.add.length > 0 || change.remove.length > 0;
-    if (changed) this.#doubts = 0;
+    if (changed) this.#doubt.justified();
     if (this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());
     else if (changed) this.publish("live", this.deps.clock.wallMs(), this.#messages(change, false));
     else this.confirm();

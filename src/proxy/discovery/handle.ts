@@ -36,7 +36,10 @@ export interface InboundPolicyHandle extends Handle<InboundPolicy> {
   readonly current: InboundPolicy;
 }
 
-export type OutboundHandle = Handle<OutboundState>;
+export interface OutboundHandle extends Handle<OutboundState> {
+  /** Where this leads nobody answers, or somebody else: the answer may be out of date. */
+  suspect(): void;
+}
 
 export interface EndpointsListener {
   /**

@@ -1,6 +1,7 @@
 import { destination, grpcService, outbound } from "../../proto/index.ts";
 import { cidrContains, formatSocketAddress, parseIp } from "../core/address.ts";
 import type { OutboundPolicy, OutboundState, Profile } from "../policy/index.ts";
+import { DOUBT_MIN_MS, Doubt } from "./doubt.ts";
 import { type EntryDeps, HubEntry, sameAnswer } from "./entry.ts";
 import type { DiscoveryMessage } from "./messages.ts";
 import { encodeIp } from "./net.ts";
@@ -35,6 +36,7 @@ export class OutboundEntry extends HubEntry {
   #storedAtMs = 0;
   #current: OutboundState | undefined;
   #callOff: (() => void) | undefined;
+  readonly #doubt = new Doubt();
 
   constructor(ip: string, port: number, deps: EntryDeps) {
     super({ kind: "outbound", ip, port }, deps);
@@ -95,6 +97,19 @@ export class OutboundEntry extends HubEntry {
   override retryNow(): void {
     this.#policyWatch.retryNow();
     this.#profileWatch?.retryNow();
+  }
+
+  /**
+   * Where the answer leads nobody answers, or somebody else. A stream may have fallen silent although it is open, and
+   * one that was refused is not heard at all: both are asked again.
+   */
+  override suspect(): void {
+    const doubtful = [this.#policyWatch, this.#profileWatch].filter(
+      (watch) => watch !== undefined && (watch.state === "over" || watch.openForMs >= DOUBT_MIN_MS),
+    );
+    if (doubtful.length === 0 || !this.#doubt.cast(this.deps.clock.now())) return;
+    this.deps.log.info("a destination does not work as discovery has it: asking again", { target: this.key });
+    for (const watch of doubtful) watch?.reopen();
   }
 
   /** For `mesh-agent explain`. */
@@ -177,6 +192,7 @@ export class OutboundEntry extends HubEntry {
   #put(policy: OutboundPolicy | undefined, profile: Profile | undefined): boolean {
     const current = combineOutbound(this.#ip, this.#port, policy, profile);
     const changed = !sameAnswer(current, this.#current);
+    if (changed) this.#doubt.justified();
     this.#current = current;
     if (!this.#livePolicy) this.publish("stored", this.#storedAtMs, this.snapshot());
     else if (changed || this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());

@@ -133,9 +133,9 @@ export class Watch<Response> {
     return this.#stream === undefined ? 0 : this.#deps.clock.now() - this.#openedAt;
   }
 
-  /** Asks again on a new stream, although the present one seems well: it may have fallen silent. */
+  /** Asks again, although the stream seems well or has been refused: it may have fallen silent, or the times changed. */
   reopen(): void {
-    if (this.#stream !== undefined) this.#open();
+    if (this.#state !== "waiting") this.#open();
   }
 
   #open(): void {

@@ -20,7 +20,7 @@ import type { OutboundDeps } from "./deps.ts";
 import { Dials } from "./dials.ts";
 import { type EndpointService, endpointService } from "./endpoint.ts";
 import { Slices } from "./slices.ts";
-import { Suspicion } from "./suspicion.ts";
+import { type Suspect, Suspicion } from "./suspicion.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY.
 const MAX_QUEUED = 10_000;
@@ -57,7 +57,8 @@ export class Balancer implements Service, ResponseLayer, Timed {
   #shownReady = -1;
   #shownSize = -1;
 
-  constructor(deps: OutboundDeps, backend: Backend, dispatch: BalancerDispatch, version: "1" | "2") {
+  /** @param policy - What named this backend: it, too, may be out of date. */
+  constructor(deps: OutboundDeps, policy: Suspect, backend: Backend, dispatch: BalancerDispatch, version: "1" | "2") {
     this.#deps = deps;
     this.#backend = backend;
     this.#version = version;
@@ -71,7 +72,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
     );
     this.#handle = deps.discovery.endpoints(dispatch.path);
     this.#handle.retain();
-    this.#suspicion = new Suspicion(this.#handle);
+    this.#suspicion = new Suspicion(this.#handle, policy);
     this.#meter.gate(true);
     this.changed([...this.#handle.current.values()], []);
     this.#unsubscribe = this.#handle.subscribe(this);

@@ -15,6 +15,7 @@ import { type Exchange, type ResponseLayer, type Service, stopped } from "../sta
 import { Balancer } from "./balance.ts";
 import type { OutboundDeps } from "./deps.ts";
 import { Forward } from "./forward.ts";
+import type { Suspect } from "./suspicion.ts";
 
 /** Where requests of a route may go. */
 export interface BackendService extends Service {
@@ -28,6 +29,7 @@ export interface BackendService extends Service {
 /** The running backends of one stack, by key: kept across policy updates that still name them. */
 export class Backends {
   readonly #deps: OutboundDeps;
+  readonly #policy: Suspect;
   readonly #version: "1" | "2";
   readonly #running = new Map<string, BackendService>();
   readonly #isReady = (choice: RouteBackend<Filter>) => this.get(choice.backend).ready;
@@ -36,15 +38,17 @@ export class Backends {
     return service.ready && !service.empty;
   };
 
-  constructor(deps: OutboundDeps, version: "1" | "2") {
+  /** @param policy - What names the backends. */
+  constructor(deps: OutboundDeps, policy: Suspect, version: "1" | "2") {
     this.#deps = deps;
+    this.#policy = policy;
     this.#version = version;
   }
 
   get(backend: Backend): BackendService {
     let service = this.#running.get(backend.key);
     if (service === undefined) {
-      service = newBackend(this.#deps, backend, this.#version);
+      service = newBackend(this.#deps, this.#policy, backend, this.#version);
       this.#running.set(backend.key, service);
     }
     return service;
@@ -98,13 +102,13 @@ export class Backends {
   }
 }
 
-function newBackend(deps: OutboundDeps, backend: Backend, version: "1" | "2"): BackendService {
+function newBackend(deps: OutboundDeps, policy: Suspect, backend: Backend, version: "1" | "2"): BackendService {
   const { dispatch } = backend;
   switch (dispatch.kind) {
     case "balancer":
-      return new Balancer(deps, backend, dispatch, version);
+      return new Balancer(deps, policy, backend, dispatch, version);
     case "forward":
-      return new Forward(deps, backend, dispatch.endpoint, version);
+      return new Forward(deps, policy, backend, dispatch.endpoint, version);
     case "fail":
       return new Failing(dispatch);
     default:

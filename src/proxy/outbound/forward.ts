@@ -5,6 +5,7 @@ import type { Backend } from "../policy/index.ts";
 import { type Exchange, grpcStatusOf, type ResponseLayer, type Service, stripPeerErrors } from "../stack/index.ts";
 import type { OutboundDeps } from "./deps.ts";
 import { type EndpointService, endpointService } from "./endpoint.ts";
+import { isUnreached, type Suspect, Suspicion } from "./suspicion.ts";
 
 /** A backend of exactly one endpoint, which is whom the program dialled: no balancing, no breaker. */
 export class Forward implements Service, ResponseLayer {
@@ -13,10 +14,13 @@ export class Forward implements Service, ResponseLayer {
   readonly #deps: OutboundDeps;
   readonly #endpoint: Endpoint;
   readonly #service: EndpointService;
+  readonly #suspicion: Suspicion;
 
-  constructor(deps: OutboundDeps, backend: Backend, endpoint: Endpoint, version: "1" | "2") {
+  /** @param policy - What names the endpoint. */
+  constructor(deps: OutboundDeps, policy: Suspect, backend: Backend, endpoint: Endpoint, version: "1" | "2") {
     this.#deps = deps;
     this.#endpoint = endpoint;
+    this.#suspicion = new Suspicion(policy);
     this.#service = endpointService(deps, endpoint, backend, version, () => {
       if (!this.#service.ready) this.#service.connect();
     });
@@ -44,5 +48,11 @@ export class Forward implements Service, ResponseLayer {
 
   onTrailers(x: Exchange, trailers: HeaderList): void {
     x.grpcStatus ??= grpcStatusOf(trailers);
+  }
+
+  onEnd(x: Exchange): void {
+    if (x.failure !== undefined && isUnreached(x.failure))
+      this.#suspicion.failed(this.#endpoint.key, this.#deps.runtime.clock.now());
+    else if (x.response !== undefined) this.#suspicion.worked(this.#endpoint.key);
   }
 }

@@ -26,7 +26,7 @@ export class OutboundHttp {
     this.#handle = handle;
     this.#originalDst = originalDst;
     this.#version = version;
-    this.#backends = new Backends(deps, version);
+    this.#backends = new Backends(deps, handle, version);
     // Read top to bottom.
     this.#stack = compose(
       [

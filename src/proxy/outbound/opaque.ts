@@ -22,7 +22,7 @@ import { relay } from "../transport/pump.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
 import { connectTarget, isUnproven } from "./endpoint.ts";
-import { Suspicion } from "./suspicion.ts";
+import { type Suspect, Suspicion } from "./suspicion.ts";
 
 /** Carries connections that are not parsed: each gets one endpoint, over mTLS where the endpoint has an identity. */
 export class OutboundOpaque {
@@ -30,11 +30,14 @@ export class OutboundOpaque {
   readonly #handle: OutboundHandle;
   readonly #originalDst: SocketAddress;
   readonly #balancers = new Map<string, TcpBalancer>();
+  /** Of endpoints that the policy itself names. */
+  readonly #suspicion: Suspicion;
 
   constructor(deps: OutboundDeps, handle: OutboundHandle, originalDst: SocketAddress) {
     this.#deps = deps;
     this.#handle = handle;
     this.#originalDst = originalDst;
+    this.#suspicion = new Suspicion(handle);
   }
 
   serve(socket: Socket, first: Buffer | undefined, sni: string | undefined, onClosed: () => void): void {
@@ -57,7 +60,7 @@ export class OutboundOpaque {
     const { dispatch } = chosen.backend;
     switch (dispatch.kind) {
       case "forward":
-        return connection.connect(dispatch.endpoint, chosen.backend, undefined);
+        return this.#forward(connection, dispatch.endpoint, chosen.backend);
       case "balancer":
         return this.#balancer(chosen.backend, dispatch, sni === undefined ? "tcp" : "tls").take(connection);
       case "fail":
@@ -70,6 +73,13 @@ export class OutboundOpaque {
   close(): void {
     for (const balancer of this.#balancers.values()) balancer.close();
     this.#balancers.clear();
+  }
+
+  #forward(connection: OpaqueConnection, endpoint: Endpoint, backend: Backend): void {
+    connection.connect(endpoint, backend, (error) => {
+      if (error === undefined) this.#suspicion.worked(endpoint.key);
+      else this.#suspicion.failed(endpoint.key, this.#deps.runtime.clock.now());
+    });
   }
 
   #choose(route: ConnectionRoute): RouteBackend<ConnectionFilter> | undefined {
@@ -87,7 +97,7 @@ export class OutboundOpaque {
   #balancer(backend: Backend, dispatch: Extract<Dispatch, { kind: "balancer" }>, protocol: "tcp" | "tls"): TcpBalancer {
     let balancer = this.#balancers.get(backend.key);
     if (balancer === undefined) {
-      balancer = new TcpBalancer(this.#deps, backend, dispatch, protocol);
+      balancer = new TcpBalancer(this.#deps, this.#handle, backend, dispatch, protocol);
       this.#balancers.set(backend.key, balancer);
     }
     return balancer;
@@ -107,8 +117,10 @@ class TcpBalancer implements Timed {
   #waitingSince: Millis = 0;
   #failfast = false;
 
+  /** @param policy - What named this backend: it, too, may be out of date. */
   constructor(
     deps: OutboundDeps,
+    policy: Suspect,
     backend: Backend,
     dispatch: Extract<Dispatch, { kind: "balancer" }>,
     protocol: "tcp" | "tls",
@@ -125,7 +137,7 @@ class TcpBalancer implements Timed {
     this.#meter.gate(true);
     this.#handle = deps.discovery.endpoints(dispatch.path);
     this.#handle.retain();
-    this.#suspicion = new Suspicion(this.#handle);
+    this.#suspicion = new Suspicion(this.#handle, policy);
     this.changed([...this.#handle.current.values()], []);
     this.#unsubscribe = this.#handle.subscribe(this);
   }
@@ -247,10 +259,10 @@ class OpaqueConnection implements Drainable {
     route.opened();
   }
 
-  connect(endpoint: Endpoint, backend: Backend, measured: ((error: ProxyError | undefined) => void) | undefined): void {
+  connect(endpoint: Endpoint, backend: Backend, measured: (error: ProxyError | undefined) => void): void {
     const { mesh, meters, config, runtime } = this.#deps;
     if (isUnproven(this.#deps, endpoint)) {
-      measured?.(undefined);
+      measured(undefined);
       return this.refuse(`endpoint ${endpoint.key} should be meshed, but its identity is unusable`, "identity-missing");
     }
     this.#giveUp = connect(
@@ -258,7 +270,7 @@ class OpaqueConnection implements Drainable {
       { timeoutMs: config.connectTimeoutMs, context: mesh.context },
       {
         connected: (opened) => {
-          measured?.(undefined);
+          measured(undefined);
           this.#endpoint = opened;
           this.#giveUp = undefined;
           this.#socket.off("close", this.#onClose);
@@ -270,7 +282,7 @@ class OpaqueConnection implements Drainable {
           );
         },
         failed: (error: ProxyError) => {
-          measured?.(error);
+          measured(error);
           meters.failed(this.#originalDst, error.reason);
           this.#routeClose = "unexpected";
           runtime.log.info("endpoint unreachable", { why: error.message });

@@ -1,21 +1,42 @@
 import type { Millis } from "../core/clock.ts";
-import type { EndpointsHandle } from "../discovery/index.ts";
+import type { ProxyError } from "../core/errors.ts";
 
 // A control plane takes a second or two to notice that a pod is gone. An endpoint that fails for longer and is still
 // named is news that did not arrive.
 const SUSPECT_AFTER_MS = 3_000;
+
+/** Whether a failure says that nobody answers where discovery has an endpoint, or somebody else. */
+export function isUnreached({ reason }: ProxyError): boolean {
+  switch (reason) {
+    case "connect-failed":
+    case "connect-timeout":
+    case "identity-mismatch":
+    case "identity-missing":
+    case "failfast":
+    case "load-shed":
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** An answer of discovery that may be doubted. */
+export interface Suspect {
+  suspect(): void;
+}
 
 /**
  * Tells discovery when the endpoints that it names do not work: a stream that stays open and delivers nothing more is
  * noticed by its effects alone.
  */
 export class Suspicion {
-  readonly #handle: EndpointsHandle;
+  readonly #answers: readonly Suspect[];
   /** Since when an endpoint has failed without a success in between. */
   readonly #failing = new Map<string, Millis>();
 
-  constructor(handle: EndpointsHandle) {
-    this.#handle = handle;
+  /** @param answers - All that led to these endpoints: any of them may be out of date. */
+  constructor(...answers: readonly Suspect[]) {
+    this.#answers = answers;
   }
 
   /** An endpoint could not be reached, or was somebody else. */
@@ -25,7 +46,7 @@ export class Suspicion {
       this.#failing.set(key, now);
     } else if (now - since >= SUSPECT_AFTER_MS) {
       this.#failing.set(key, now);
-      this.#handle.suspect();
+      this.starved();
     }
   }
 
@@ -35,6 +56,6 @@ export class Suspicion {
 
   /** Somebody waited for an endpoint, and there was none. */
   starved(): void {
-    this.#handle.suspect();
+    for (const answer of this.#answers) answer.suspect();
   }
 }

@@ -12,8 +12,11 @@ import { TestLog } from "../../../support/log.ts";
 import {
   add,
   anyone,
+  balancer,
   detectServer,
+  httpRule,
   meshed,
+  only,
   outboundPolicy,
   type PolicyInit,
   type ProfileInit,
@@ -336,6 +339,51 @@ describe("hub, endpoints", () => {
     send.update(world.grpc.last("Get"), add(podAddr("10.0.0.9")));
     expect(ips(handle)).toEqual(["10.0.0.9"]);
     expect(world.time.now() - brokeAt).toBeLessThan(5_000);
+  });
+
+  it.each(["policy", "profile"] as const)("heals within 15 s when the %s falls silent on an open stream", (silent) => {
+    const world = make();
+    const { client } = worker(world);
+    const handle = client.outbound("10.0.0.1", 80);
+    const [watch, getProfile] = [world.grpc.last("Watch"), world.grpc.last("GetProfile")];
+    if (silent === "policy") send.policy(watch);
+    else watch.error(5, "no Service");
+    send.profile(getProfile, { endpoint: podAddr("10.0.0.1") });
+    expect(handle.state).toBe("ready");
+    const before = handle.current;
+    world.time.advance(60_000);
+    const brokeAt = world.time.now();
+    // Where the answer leads nobody answers any more, and nobody says so.
+    const suspicion = new Suspicion(handle);
+    const call = silent === "policy" ? watch : getProfile;
+    const name = silent === "policy" ? "Watch" : "GetProfile";
+    while (world.grpc.last(name) === call && world.time.now() - brokeAt < 15_000) {
+      suspicion.failed("10.0.0.1:8080", world.time.now());
+      world.time.advance(500);
+    }
+    expect(world.grpc.last("GetProfile")).not.toBe(getProfile);
+    // Until there is another answer the last one holds.
+    expect(handle.current).toBe(before);
+    if (silent === "policy")
+      send.policy(world.grpc.last("Watch"), servicePolicy(httpRule({ backends: only(balancer("b.c:80")) })));
+    else
+      send.profile(world.grpc.last("GetProfile"), {
+        endpoint: podAddr("10.0.0.1", { metricLabels: { pod: "another" } }),
+      });
+    expect(handle.current).not.toEqual(before);
+    expect(world.time.now() - brokeAt).toBeLessThan(5_000);
+  });
+
+  it("asks again about a Service that did not exist when its address leads nowhere", () => {
+    const world = make();
+    const { client } = worker(world);
+    const handle = client.outbound("10.0.0.1", 80);
+    world.grpc.last("Watch").error(5, "no Service");
+    send.profile(world.grpc.last("GetProfile"));
+    world.time.advance(60_000);
+    handle.suspect();
+    send.policy(world.grpc.last("Watch"));
+    expect(handle.current?.policy.source).toBe("api");
   });
 
   it("asks again ever less often about endpoints that are rightly named and do not work", () => {
