@@ -38,20 +38,25 @@ export function openAnswerStore(directory: string, log: Logger): AnswerStore {
         renameSync(`${target}.tmp`, target);
         files.set(key, name);
       } catch (error) {
+        discard(`${target}.tmp`);
         log.warn("an answer of discovery could not be stored", { why: (error as Error).message });
       }
     },
     remove(key) {
       const name = files.get(key);
       files.delete(key);
-      try {
-        if (name !== undefined) rmSync(join(directory, name), { force: true });
-      } catch {
-        // Read-only now: it ages out.
-      }
+      if (name !== undefined) discard(join(directory, name));
     },
     keys: () => [...files.keys()],
   };
+}
+
+function discard(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // Read-only now: it ages out.
+  }
 }
 
 function keyIn(file: string): string | undefined {

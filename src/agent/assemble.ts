@@ -300,18 +300,32 @@ class Agent {
   #configured(next: MeshConfiguration): void {
     const member = this.#member;
     if (member === undefined) return;
-    this.#save({ ...member, configuration: next });
+    try {
+      this.#save({ ...member, configuration: next });
+    } catch (error) {
+      // It is in use already, and comes again with every attachment.
+      this.#log.error("the mesh's configuration could not be stored", { why: (error as Error).message });
+    }
     this.#writeInterception();
     this.#probes?.configure(next.probes);
     this.#hub?.keepInbound(this.#ports());
     this.#hub?.retryNow();
   }
 
+  /** Nothing of the identity stays on the disk, as far as the disk can be written. */
+  #forget(): void {
+    try {
+      this.#store.remove("membership.json");
+    } catch (error) {
+      this.#log.error("the identity could not be removed from the disk", { why: (error as Error).message });
+    }
+  }
+
   /** The workload is not ours any more: nothing of the identity stays, and no restart brings it back. */
   #revoked(message: string): void {
     this.#log.error("the identity was revoked: closing every connection", { why: message });
     this.#enrolled?.shutDown();
-    this.#store.remove("membership.json");
+    this.#forget();
     void this.#stop(0, false, EXIT.notPermitted);
   }
 
@@ -731,7 +745,7 @@ class Agent {
       if (this.#attach?.state.kind === "attached") await within(LEAVE_FOR_GOOD_MS, this.#attach.leave(true));
       this.#attach?.stop();
       this.#enrolled?.shutDown();
-      this.#store.remove("membership.json");
+      this.#forget();
     })();
     await this.#stopping;
     // Time for the answer, and for whoever asked to stop the unit before it would be started again.

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll } from "vitest";
 import { confirmation } from "./host/confirm.ts";
 import { faults } from "./host/faults.ts";
+import { leaving } from "./host/leave.ts";
+import { limits } from "./host/limits.ts";
 import { names } from "./host/names.ts";
 import { upgrades } from "./host/upgrade.ts";
 import { MeshedMachine, packageFile } from "./meshed-machine.ts";
@@ -27,4 +29,6 @@ const booted = () => {
 upgrades(booted, () => deb);
 names(booted);
 faults(booted);
+limits(booted);
 confirmation(booted);
+leaving(booted);
