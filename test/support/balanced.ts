@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Authority } from "../../src/lab/pki.ts";
+import type { Rng } from "../../src/proxy/core/clock.ts";
 import { type Endpoint, plainEndpoint } from "../../src/proxy/core/endpoint.ts";
 import type { DiscoveryRequest } from "../../src/proxy/core/messages.ts";
 import {
@@ -77,6 +78,7 @@ export class Balanced {
   static async start(
     policy: OutboundPolicy,
     endpoints: Readonly<Record<string, readonly Endpoint[]>>,
+    rng?: Rng,
   ): Promise<Balanced> {
     const authority = await Authority.root("root.linkerd.cluster.local");
     const state = { policy };
@@ -93,7 +95,7 @@ export class Balanced {
       if (add === undefined || target.kind !== "endpoints") return undefined;
       return { type: "discovery.endpoints", key: `endpoints ${target.path}`, reset: true, add, remove: [] } as const;
     };
-    const proxy = new HopProxy(await identityFrom(authority, CLIENT_NAME), answer, {});
+    const proxy = new HopProxy(await identityFrom(authority, CLIENT_NAME), answer, rng === undefined ? {} : { rng });
     const port = await proxy.listenOutbound();
     return new Balanced(proxy, port, suspected, state);
   }

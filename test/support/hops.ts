@@ -3,7 +3,7 @@ import { InboundConnectionRecorder, OutboundConnectionRecorder } from "../../src
 import { MetricsStore } from "../../src/agent/metrics/index.ts";
 import { Authority } from "../../src/lab/pki.ts";
 import type { SocketAddress } from "../../src/proxy/core/address.ts";
-import type { Clock } from "../../src/proxy/core/clock.ts";
+import type { Clock, Rng } from "../../src/proxy/core/clock.ts";
 import type { Endpoint } from "../../src/proxy/core/endpoint.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import type { DiscoveryRequest } from "../../src/proxy/core/messages.ts";
@@ -83,6 +83,7 @@ export class HopProxy {
   readonly #listeners: Listener[] = [];
   readonly #expiry: NodeJS.Timeout;
   readonly #detectTimeoutMs: number;
+  readonly #rng: Rng;
   readonly #maxInFlight: number | undefined;
   readonly #limits: ConnectionLimits | undefined;
   outbound: OutboundAcceptor | undefined;
@@ -92,8 +93,14 @@ export class HopProxy {
   constructor(
     identity: WorkloadIdentity,
     answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined,
-    { bounds, detectTimeoutMs, maxInFlight }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "maxInFlight">,
+    {
+      bounds,
+      detectTimeoutMs,
+      maxInFlight,
+      rng,
+    }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "maxInFlight" | "rng">,
   ) {
+    this.#rng = rng ?? Math.random;
     this.#answer = answer;
     this.#limits = bounds && new ConnectionLimits(connectionTable(1), 0, bounds, 1);
     this.#detectTimeoutMs = detectTimeoutMs ?? 500;
@@ -179,7 +186,7 @@ export class HopProxy {
           retries: () => ({ sent() {}, succeeded() {}, exhausted() {}, overflowed() {} }),
         },
         meters: new OutboundConnectionRecorder(this.metrics.registry),
-        rng: Math.random,
+        rng: this.#rng,
       },
       4140,
     );
@@ -219,6 +226,8 @@ export interface HopsOptions {
   readonly detectTimeoutMs?: number;
   /** Requests that may wait for their response's head; default as in production. */
   readonly maxInFlight?: number;
+  /** Chance of the outbound side; default: real. */
+  readonly rng?: Rng;
   readonly opaque?: boolean;
   readonly hint?: "h2" | "opaque" | undefined;
   /** Changes the policy that the outbound hop gets. */
