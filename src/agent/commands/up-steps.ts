@@ -65,7 +65,8 @@ export async function up(options: UpOptions): Promise<void> {
     `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`,
   );
   say("names", `by ${(await namesInPlace()) ?? "nothing of ours: mesh-agent names plan"}`);
-  const { v4, v6, why } = status.interception;
+  const settled = fresh ? await intercepted(options, status) : status;
+  const { v4, v6, why } = settled.interception;
   say(
     "interception",
     v4 || v6
@@ -73,7 +74,7 @@ export async function up(options: UpOptions): Promise<void> {
       : `not in place: ${why}`,
   );
   if (fresh) {
-    const faults = compareHostState(before, readHostState(config), await intercepted(options, status));
+    const faults = compareHostState(before, readHostState(config), settled);
     say("confirmation", await confirm(faults, options.yes || options.output === "json"));
   } else say("confirmation", "not needed: the rules were in place before");
   if (options.output === "json") process.stdout.write(`${JSON.stringify({ steps, status }, undefined, 2)}\n`);
