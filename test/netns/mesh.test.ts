@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SAMPLE } from "../../src/lab/sample.ts";
 import { labs } from "./mesh/labs.ts";
+import { outage } from "./mesh/outage.ts";
 import { policy } from "./mesh/policy.ts";
 import { GROUP, HOST, refusals } from "./mesh/refusals.ts";
 import { scrapes } from "./mesh/scrapes.ts";
@@ -56,6 +57,8 @@ describe("bad input", () => refusals(site));
 const SPIFFE_ID = `spiffe://cluster.local/ns/${SAMPLE.namespace}/sa/${GROUP}`;
 describe("authorization of another VM", () =>
   policy(site, { host: HOST, account: GROUP, subnet: 2, spiffeId: SPIFFE_ID }));
+
+describe("without a control plane, a VM", () => outage(site));
 
 describe("authorization of a workload with a SPIFFE ID only", () => spiffe(site));
 
