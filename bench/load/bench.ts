@@ -5,7 +5,8 @@
  *
  *   BENCH_SECONDS=5 BENCH_ROUNDS=5 node bench/load/bench.ts
  *
- * Writes bench/results.json and the table in bench/RESULTS.md.
+ * Writes bench/results.json and the table in bench/RESULTS.md. With BENCH_POLICY=1 it compares our inbound hop without
+ * routes with itself with `policy.ts`'s, in turns, says what that costs a request, and writes nothing.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";
@@ -61,6 +62,7 @@ async function main(): Promise<void> {
     sinkPort,
   );
   const pagePort = await startPage(folder);
+  if (process.env["BENCH_POLICY"] === "1") return costOfPolicy(pagePort, material);
   const pairs = async (traffic: "http" | "opaque", appPort: number): Promise<Record<(typeof BOTH)[number], Pair>> => ({
     ours: await startPair("ours", traffic, appPort, material),
     haproxy: await startPair("haproxy", traffic, appPort, material),
@@ -113,6 +115,24 @@ async function main(): Promise<void> {
     },
   };
   writeTable(results, join(ROOT, "bench"));
+}
+
+async function costOfPolicy(pagePort: number, material: Material): Promise<void> {
+  const which = ["ours", "ours-policy"] as const;
+  const pairs = {
+    ours: await startPair("ours", "http", pagePort, material),
+    "ours-policy": await startPair("ours-policy", "http", pagePort, material),
+  };
+  const rounds = await compare("HTTP/1, 50 connections", which, async (name, seconds) => {
+    const before = cpuSeconds(pairs[name].inboundPid);
+    const { requestsPerSecond } = await measureHttp(pairs[name], seconds);
+    const cpu = cpuSeconds(pairs[name].inboundPid) - before;
+    return { inboundCpuUs: (cpu / (requestsPerSecond * seconds)) * 1e6, requestsPerSecond };
+  });
+  const [plain, routed] = which.map((name) => median(rounds[name], "inboundCpuUs")) as [number, number];
+  console.log(
+    `inbound hop, CPU per request: ${plain.toFixed(1)} µs without routes, ${routed.toFixed(1)} µs with (${(routed / plain).toFixed(3)} times)`,
+  );
 }
 
 /** Measures all in turns, after a warm-up that is thrown away. */

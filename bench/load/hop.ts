@@ -22,6 +22,8 @@ import {
   RATE_BUCKET_BYTES,
 } from "../../src/proxy/policy/index.ts";
 
+import { routedPolicy } from "./policy.ts";
+
 /** How a hop is set up. Files are PEM; the certificate's first DNS name is the identity of both hops. */
 export interface HopOptions {
   readonly role: "outbound" | "inbound";
@@ -35,6 +37,8 @@ export interface HopOptions {
   readonly identity: string;
   /** Carry bytes instead of HTTP. */
   readonly opaque?: boolean;
+  /** Inbound: answer with a policy as an operator writes it, see `policy.ts`, instead of the default one. */
+  readonly policy?: boolean;
   readonly tlsGroups?: string;
   readonly workers?: number;
 }
@@ -61,11 +65,14 @@ function answer(request: DiscoveryRequest): DiscoveryMessage | undefined {
       return {
         type: "discovery.inbound",
         key: `inbound ${target.port}`,
-        value: defaultInboundPolicy("all-authenticated", {
-          detectTimeoutMs: 10_000,
-          clusterNetworks: [],
-          opaque: options.opaque === true,
-        }),
+        value:
+          options.policy === true
+            ? routedPolicy(options.identity)
+            : defaultInboundPolicy("all-authenticated", {
+                detectTimeoutMs: 10_000,
+                clusterNetworks: [],
+                opaque: options.opaque === true,
+              }),
       };
     case "outbound":
       return {

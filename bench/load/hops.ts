@@ -6,10 +6,10 @@ import type { HopOptions } from "./hop.ts";
 import { freePort, startService } from "./processes.ts";
 
 /**
- * `haproxy` runs with its defaults; `haproxy-reuse` with `http-reuse always`, which lets requests of different clients
+ * `ours-policy` is `ours` with routes and authorizations on the inbound hop. `haproxy` runs with its defaults; `haproxy-reuse` with `http-reuse always`, which lets requests of different clients
  * share a connection to the next hop from the first request on, as our hops and Linkerd's do.
  */
-export type Implementation = "ours" | "haproxy" | "haproxy-reuse";
+export type Implementation = "ours" | "ours-policy" | "haproxy" | "haproxy-reuse";
 
 /** What passes through a pair: HTTP/1 that becomes HTTP/2 in between, or bytes. */
 export type Traffic = "http" | "opaque";
@@ -80,7 +80,7 @@ export async function startPair(
   material: Material,
 ): Promise<Pair> {
   const [frontPort, tlsPort] = [await freePort(), await freePort()];
-  const start = implementation === "ours" ? startOurs : startHaproxy;
+  const start = implementation === "ours" || implementation === "ours-policy" ? startOurs : startHaproxy;
   const hop = { implementation, traffic, peerPort: tlsPort, appPort, material };
   const inboundPid = await start({ ...hop, role: "inbound", listen: tlsPort });
   const outboundPid = await start({ ...hop, role: "outbound", listen: frontPort });
@@ -97,7 +97,7 @@ interface Hop {
   readonly material: Material;
 }
 
-async function startOurs({ role, traffic, listen, peerPort, appPort, material }: Hop): Promise<number> {
+async function startOurs({ implementation, role, traffic, listen, peerPort, appPort, material }: Hop): Promise<number> {
   const { keyFile, certificateFile, anchorsFile, identity } = material;
   const options: HopOptions = {
     role,
@@ -109,6 +109,7 @@ async function startOurs({ role, traffic, listen, peerPort, appPort, material }:
     anchorsFile,
     identity,
     opaque: traffic === "opaque",
+    policy: implementation === "ours-policy",
     tlsGroups: TLS_GROUPS,
   };
   return (await startService([process.execPath, join(material.folder, "hop.js"), JSON.stringify(options)], listen)).pid;
