@@ -175,10 +175,15 @@ export function refusals(site: () => MeshSite): void {
 
   it("says that nft is missing", async () => {
     const { lab } = site();
-    const up = await attempt(undefined, { before: ["env", "PATH=/nowhere"], command: ["up", fresh] });
+    // Its own search path is fixed: here the directory itself is empty. As if systemd ran, without which nothing is asked.
+    const bare =
+      'mount -t tmpfs none /usr/sbin && mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec "$@"';
+    const up = await attempt(undefined, {
+      before: ["unshare", "--mount", "sh", "-c", bare, "sh"],
+      command: ["up", fresh],
+    });
     expectLine(up, /nft is not installed/, /nftables/, EXIT.interception);
     const rules = path(lab.directory, SAMPLE.vm, "state", "interception.json");
-    // Its own search path is fixed: here the directory itself is empty.
     const hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /usr/sbin && exec "$@"', "sh"];
     const apply = await attempt(undefined, { before: hidden, command: ["intercept", "apply", "--config", rules] });
     expectLine(apply, /nft is not installed/, /install the package nftables/, EXIT.interception);
