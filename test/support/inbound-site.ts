@@ -48,6 +48,19 @@ export const detect = (timeoutMs: number, ...routes: InboundRoute[]): Protocol =
   rateLimits: undefined,
 });
 
+/** Moves time on until something has happened that only time brings. */
+export async function inTime<T>(hops: Hops, happens: Promise<T>): Promise<T> {
+  let over = false;
+  void happens.finally(() => {
+    over = true;
+  });
+  while (!over) {
+    hops.skip(1_000);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return happens;
+}
+
 /** Hops in front of an application, to be closed after the test. */
 export class InboundSite {
   readonly #closers: (() => void)[] = [];
@@ -76,7 +89,8 @@ export class InboundSite {
 
   /** @returns The hops, and where connections count as intercepted ones. */
   async hops(options: HopsOptions): Promise<{ hops: Hops; intercepted: number }> {
-    const hops = await Hops.start(options);
+    // As in production: whoever wants the time to be over moves it.
+    const hops = await Hops.start({ detectTimeoutMs: 10_000, ...options });
     this.#closers.push(() => hops.close());
     const intercepted = await hops.server.listenIntercepted({ ip: "127.0.0.1", port: options.appPort });
     return { hops, intercepted };

@@ -12,7 +12,7 @@ import { until } from "../../support/until.ts";
 const site = new InboundSite();
 afterEach(() => site.close());
 
-const OPEN = inboundPolicy(detect(500, routeTo("")));
+const OPEN = inboundPolicy(detect(10_000, routeTo("")));
 
 async function start(policy: InboundPolicy = OPEN) {
   const seen: IncomingMessage[] = [];
@@ -80,7 +80,7 @@ describe("headers", () => {
       remove: ["x-gone"],
     };
     const filters = [{ kind: "request-headers" as const, changes }];
-    const { seen, hops, appPort } = await start(inboundPolicy(detect(500, routeTo("", { filters }))));
+    const { seen, hops, appPort } = await start(inboundPolicy(detect(10_000, routeTo("", { filters }))));
     await speak(hops, { port: appPort, protocol: "http1" }, request("x-many: 1\r\nx-gone: 1\r\n"));
     expect(seen[0]?.headers["x-many"]).toBe("1, 2");
     expect(seen[0]?.headers["l5d-client-id"]).toBe("set by the route");
@@ -144,7 +144,7 @@ describe("a client with a link-local address", () => {
   /** The first answer's status to a client at fe80::1 of a link that only this host knows. */
   async function status(network: string): Promise<{ status: string; hops: Hops }> {
     const route = { ...routeTo(""), authorizations: [within(network)] };
-    const { hops, appPort } = await start(inboundPolicy(detect(500, route), []));
+    const { hops, appPort } = await start(inboundPolicy(detect(10_000, route), []));
     const from = { ip: "fe80::1%eth0", port: 4_000 };
     const port = await hops.server.listenIntercepted({ ip: "127.0.0.1", port: appPort }, from);
     return { status: (await tell(port, request(""))).split(" ")[1] ?? "", hops };

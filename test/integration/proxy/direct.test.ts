@@ -2,14 +2,14 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { encodeTransportHeader } from "../../../src/proxy/wire/transport-header/index.ts";
 import { CLIENT_NAME } from "../../support/hops.ts";
-import { detect, http, InboundSite, inboundPolicy, routeTo } from "../../support/inbound-site.ts";
+import { detect, http, InboundSite, inboundPolicy, inTime, routeTo } from "../../support/inbound-site.ts";
 import { speak } from "../../support/meshed-client.ts";
 
 const site = new InboundSite();
 afterEach(() => site.close());
 
 const GET = "GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-const open = detect(300, routeTo(""));
+const open = detect(10_000, routeTo(""));
 
 async function webSite(protocol: ReturnType<typeof detect> | ReturnType<typeof http> = open) {
   const reached: string[] = [];
@@ -84,7 +84,7 @@ describe("a header", () => {
 
   test("that does not come is waited for no longer than detection may take", async () => {
     const { hops } = await webSite();
-    expect(await speak(hops, Buffer.alloc(0), "")).toBe("");
+    expect(await inTime(hops, speak(hops, Buffer.alloc(0), ""))).toBe("");
   });
 
   test("that names our own port closes the connection: it would be ours again", async () => {

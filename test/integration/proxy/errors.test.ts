@@ -48,7 +48,8 @@ const ROUTES = [
     ratio: { numerator: 1, denominator: 1 },
   }),
 ];
-const policy = (routes: readonly InboundRoute[] = ROUTES): InboundPolicy => inboundPolicy(detect(500, ...routes), []);
+const policy = (routes: readonly InboundRoute[] = ROUTES): InboundPolicy =>
+  inboundPolicy(detect(10_000, ...routes), []);
 
 /** An application that does what the path says. */
 async function app(): Promise<number> {
@@ -140,7 +141,7 @@ describe("HTTP/1", () => {
   test("a rate limit: 429, the connection stays", async () => {
     const appPort = await app();
     const limited: InboundPolicy = inboundPolicy({
-      ...detect(500, ...ROUTES),
+      ...detect(10_000, ...ROUTES),
       rateLimits: { ref: undefined, total: 1, perIdentity: undefined, overrides: [] },
     } as InboundPolicy["protocol"]);
     const { hops } = await site.hops({ appPort, inboundPolicy: limited });

@@ -4,7 +4,7 @@ import { connect as connectTls } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import type { InboundPolicy } from "../../../src/proxy/policy/index.ts";
 import { CLIENT_NAME } from "../../support/hops.ts";
-import { detect, http, InboundSite, inboundPolicy, routeTo } from "../../support/inbound-site.ts";
+import { detect, http, InboundSite, inboundPolicy, inTime, routeTo } from "../../support/inbound-site.ts";
 import { speak } from "../../support/meshed-client.ts";
 
 const site = new InboundSite();
@@ -24,7 +24,7 @@ async function start(protocol: InboundPolicy["protocol"]) {
       else socket.end("bytes");
     });
   });
-  return { first, ...(await site.hops({ appPort, inboundPolicy: inboundPolicy(protocol), detectTimeoutMs: 400 })) };
+  return { first, ...(await site.hops({ appPort, inboundPolicy: inboundPolicy(protocol) })) };
 }
 
 const closed = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
@@ -52,7 +52,7 @@ async function hello(port: number, name: string): Promise<void> {
 const kinds = {
   opaque: { kind: "opaque" },
   tls: { kind: "tls" },
-  detect: detect(400, routeTo("")),
+  detect: detect(10_000, routeTo("")),
   http1: http("http1", routeTo("")),
   http2: http("http2", routeTo("")),
   grpc: http("grpc"),
@@ -89,7 +89,7 @@ describe("in plaintext", () => {
 
   test("a client that says nothing is cut after the detection's time", async () => {
     const { first, hops, intercepted } = await start(kinds.detect);
-    expect(await tell(intercepted, "")).toBe("");
+    expect(await inTime(hops, tell(intercepted, ""))).toBe("");
     expect(first).toEqual([]);
     expect(hops.server.metrics.format()).toMatch(/inbound_tcp_errors_total\{error="tls detection timeout",.*\} 1\n/);
   });
@@ -134,7 +134,7 @@ describe("in mesh TLS on the application's own port", () => {
   test("a client that says nothing hears the application once detection has given up", async () => {
     const appPort = await site.tcp((socket) => socket.end("220 hello\r\n"));
     const { hops, intercepted } = await site.hops({ appPort, inboundPolicy: inboundPolicy(kinds.detect) });
-    expect(await speak(hops, "none", "", { port: intercepted })).toBe("220 hello\r\n");
+    expect(await inTime(hops, speak(hops, "none", "", { port: intercepted }))).toBe("220 hello\r\n");
   });
 
   test("a client without a certificate is meshed, and nobody", async () => {
