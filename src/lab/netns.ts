@@ -192,13 +192,14 @@ export class Network {
    */
   async addHost(name: string, ip: string): Promise<Host> {
     if (!/^[a-z0-9][a-z0-9-]{0,40}$/.test(name) || name === "bridge") throw new Error(`not a host name: ${name}`);
+    if (this.#removed) throw new Error(`network ${this.id} is gone`);
     if (this.#hosts.has(name)) throw new Error(`host ${name} exists`);
     if (!isIPv4(ip) || !ip.startsWith(`${this.prefix}.`)) throw new Error(`${ip} is not in ${this.prefix}.0.0/16`);
     for (const other of this.#hosts.values()) if (other.ip === ip) throw new Error(`${ip} belongs to ${other.name}`);
     const host = new Host(name, `ma-${this.id}-${name}`, ip, address6(ip));
     this.#hosts.set(name, host);
     const port = `port${this.#ports++}`;
-    await runIp(["netns", "add", host.namespace]);
+    addNamespace(host.namespace);
     await quietIPv6(host.namespace);
     await batch(this.bridgeNamespace, [
       `link add ${port} type veth peer name eth0 netns ${host.namespace}`,
@@ -238,7 +239,7 @@ export class Network {
   }
 
   async #build(uplink: boolean): Promise<void> {
-    await runIp(["netns", "add", this.bridgeNamespace]);
+    addNamespace(this.bridgeNamespace);
     await quietIPv6(this.bridgeNamespace);
     await writeSysctl(this.bridgeNamespace, ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"], "1");
     await batch(this.bridgeNamespace, [
@@ -356,6 +357,11 @@ function removeNow(id: string, prefix: string): void {
   // Gone with its peer's namespace, unless that was never made; the kernel removes namespaces a moment late.
   tryIp(["link", "del", `ma-${id}`]);
   rmSync(recordOf(prefix), { force: true });
+}
+
+/** Synchronous, so that none is on its way into the world, past {@link removeNow}, when a signal ends the process. */
+function addNamespace(namespace: string): void {
+  execFileSync("ip", ["netns", "add", namespace], { stdio: ["ignore", "ignore", "pipe"] });
 }
 
 function removeNamespace(namespace: string): void {

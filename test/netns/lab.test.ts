@@ -19,6 +19,9 @@ function meshAgent(arguments_: readonly string[]): Promise<{ code: number | null
 const namespaces = (id: string) =>
   (existsSync("/run/netns") ? readdirSync("/run/netns") : []).filter((name) => name.startsWith(`ma-${id}-`));
 
+const labsOf = (pid: number | undefined) =>
+  readdirSync(LABS).filter((name) => readFileSync(`${LABS}/${name}/state.json`, "utf8").includes(`"pid": ${pid},`));
+
 describe("the lab on the command line", () => {
   const id = `t${process.pid % 100_000}`;
   const kubectlScript = new URL("../../scripts/kubectl.sh", import.meta.url).pathname;
@@ -107,15 +110,14 @@ describe("the demo", () => {
     const [program, ...args] = selfCommand("demo");
     const child = spawn(program, args, { env: plainEnvironment(), stdio: ["ignore", "pipe", "inherit"] });
     let text = "";
-    for await (const chunk of child.stdout) {
-      text += String(chunk);
-      if (text.includes("starting the API")) break;
-    }
+    await new Promise<void>((resolve) => {
+      child.stdout.on("data", (chunk) => {
+        text += String(chunk);
+        if (text.includes("starting the API")) resolve();
+      });
+    });
     // Others may have labs of their own on this machine.
-    const id =
-      readdirSync(LABS).find((name) =>
-        readFileSync(`${LABS}/${name}/state.json`, "utf8").includes(`"pid": ${child.pid},`),
-      ) ?? "";
+    const id = labsOf(child.pid)[0] ?? "";
     expect(namespaces(id)).not.toEqual([]);
     const ended = once(child, "exit");
     child.kill("SIGINT");
@@ -123,5 +125,20 @@ describe("the demo", () => {
     expect(code).toBe(130);
     expect(namespaces(id)).toEqual([]);
     expect(existsSync(`${LABS}/${id}`)).toBe(false);
+  }, 120_000);
+
+  it("cleans up when nobody reads on, as with `demo | head -1`", async () => {
+    const [program, ...args] = selfCommand("demo");
+    const child = spawn(program, args, { env: plainEnvironment(), stdio: ["ignore", "pipe", "pipe"] });
+    let complaints = "";
+    child.stderr.on("data", (chunk) => {
+      complaints += String(chunk);
+    });
+    const ended = once(child, "close");
+    await once(child.stdout, "data");
+    child.stdout.destroy();
+    await ended;
+    expect(complaints).toBe("");
+    expect(labsOf(child.pid)).toEqual([]);
   }, 120_000);
 });

@@ -15,7 +15,7 @@ export function register(program: Command): void {
       let seen = 0;
       for await (const event of follow<TapEvent>(options.socket, "/tap")) {
         process.stdout.write(`${options.output === "json" ? JSON.stringify(event) : tapLine(event)}\n`);
-        if (++seen === options.count) return;
+        if (++seen === options.count || !process.stdout.writable) return;
       }
     });
 }

@@ -41,6 +41,11 @@ export async function demo(options: { readonly seconds: string; readonly output:
     wake();
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, interrupt);
+  // Who reads the output has gone, as with `demo | head`: the lab goes, too.
+  out.on("error", () => {
+    interrupted = true;
+    wake();
+  });
 
   let failure: unknown;
   try {
