@@ -74,13 +74,17 @@ export class Balanced {
     this.#state = state;
   }
 
-  /** @param endpoints - By path; a path that is not there is one of which discovery never speaks. */
+  /**
+   * @param endpoints - By path; a path that is not there is one of which discovery never speaks.
+   * @param trusted - Who vouches for identities, where endpoints have one.
+   */
   static async start(
     policy: OutboundPolicy,
     endpoints: Readonly<Record<string, readonly Endpoint[]>>,
     rng?: Rng,
+    trusted?: Authority,
   ): Promise<Balanced> {
-    const authority = await Authority.root("root.linkerd.cluster.local");
+    const authority = trusted ?? (await Authority.root("root.linkerd.cluster.local"));
     const state = { policy };
     const suspected: string[] = [];
     const answer = (asked: DiscoveryRequest) => {
