@@ -31,21 +31,21 @@ export async function demo(options: { readonly seconds: string; readonly output:
   const woken = new Promise<void>((resolve) => {
     wake = resolve;
   });
+  const leave = () => {
+    interrupted = true;
+    wake();
+  };
   const interrupt = () => {
     // Twice: now, without goodbyes.
     if (interrupted) {
       lab?.stopSync();
       process.exit(128 + 2);
     }
-    interrupted = true;
-    wake();
+    leave();
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, interrupt);
   // Who reads the output has gone, as with `demo | head`: the lab goes, too.
-  out.on("error", () => {
-    interrupted = true;
-    wake();
-  });
+  out.on("error", leave);
 
   let failure: unknown;
   try {
