@@ -1,5 +1,6 @@
+import { once } from "node:events";
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server as TcpServer } from "node:net";
 import { Authority } from "../../src/lab/pki.ts";
 import type { Rng } from "../../src/proxy/core/clock.ts";
 import { type Endpoint, plainEndpoint } from "../../src/proxy/core/endpoint.ts";
@@ -39,6 +40,13 @@ export function routeTo(distribution: Distribution, change: Partial<OutboundRule
   };
 }
 
+/** Lets a server listen on a port of loopback, and is the endpoint that it makes. */
+export async function endpointOf(server: TcpServer): Promise<Endpoint> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return plainEndpoint({ ip: "127.0.0.1", port: (server.address() as AddressInfo).port });
+}
+
 /** An application on loopback that knows how often it was asked. */
 export class App {
   readonly server: Server;
@@ -48,10 +56,8 @@ export class App {
     this.server = createServer((req, res) => handle(req, res, ++this.calls));
   }
 
-  async listen(): Promise<Endpoint> {
-    this.server.listen(0, "127.0.0.1");
-    await new Promise((resolve) => this.server.once("listening", resolve));
-    return plainEndpoint({ ip: "127.0.0.1", port: (this.server.address() as AddressInfo).port });
+  listen(): Promise<Endpoint> {
+    return endpointOf(this.server);
   }
 
   close(): void {

@@ -1,4 +1,11 @@
-import type { EndpointSlice, ExternalWorkload, Pod, Server, Service } from "../../src/lab/linkerd/objects.ts";
+import type {
+  EndpointSlice,
+  ExternalWorkload,
+  Pod,
+  RouteObject,
+  Server,
+  Service,
+} from "../../src/lab/linkerd/objects.ts";
 
 // Small objects for tests of the lab's control plane, all in the namespace `ns`.
 
@@ -79,4 +86,19 @@ export function server(name: string, app: string, port: number | string, spec: S
 function addressOf(object: Pod | ExternalWorkload): string {
   const { status, spec } = object as Pod & ExternalWorkload;
   return status?.podIP ?? spec?.workloadIPs?.[0]?.ip ?? "";
+}
+
+/** A route of the Service `web`'s port 80, unless `spec` names other parents. */
+export function route(
+  name: string,
+  spec: RouteObject<never>["spec"],
+  metadata = {},
+  kind = "HTTPRoute",
+): RouteObject<never> {
+  return {
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind,
+    metadata: { name, namespace: "ns", ...metadata },
+    spec: { parentRefs: [{ group: "", kind: "Service", name: "web", port: 80 }], ...spec },
+  };
 }

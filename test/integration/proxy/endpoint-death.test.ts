@@ -1,12 +1,11 @@
 /** Endpoints that die while a program sends 1,000 requests a second, through the running proxy. */
-import { once } from "node:events";
 import { Agent } from "node:http";
 import { createServer, type ServerHttp2Stream } from "node:http2";
-import type { AddressInfo, Socket } from "node:net";
+import type { Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
+import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
 import { onlyBackend, type RetryPolicy } from "../../../src/proxy/policy/index.ts";
-import { ask, Balanced, backendOf, routeTo } from "../../support/balanced.ts";
+import { ask, Balanced, backendOf, endpointOf, routeTo } from "../../support/balanced.ts";
 
 const REQUESTS = 3_000;
 const PER_MS = 1;
@@ -36,10 +35,7 @@ class Pod {
   }
 
   async listen(): Promise<Endpoint> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    const { port } = this.#server.address() as AddressInfo;
-    return { ...plainEndpoint({ ip: "127.0.0.1", port }), hint: "h2" };
+    return { ...(await endpointOf(this.#server)), hint: "h2" };
   }
 
   /** As when its node is gone: connections break, new ones are refused. */

@@ -2,29 +2,26 @@
  * Routes of every kind from object to connection: what the lab's control plane makes of TLSRoutes, TCPRoutes,
  * EgressNetworks and mirrored Services, read as the agent reads it, and carried by the running proxy.
  */
-import { once } from "node:events";
 import { createServer as createHttp } from "node:http";
 import { createServer as createHttp2, type ServerHttp2Stream } from "node:http2";
-import { type AddressInfo, connect, createServer as createTcp, type Server } from "node:net";
+import { connect, createServer as createTcp, type Server } from "node:net";
 import { connect as connectTls, createServer as createTls, type TLSSocket } from "node:tls";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
 import { endpointMessage } from "../../../src/lab/linkerd/endpoint.ts";
-import type { EgressNetwork, HttpRouteObject, RouteObject } from "../../../src/lab/linkerd/objects.ts";
-import { outboundPolicy } from "../../../src/lab/linkerd/outbound-policy.ts";
+import type { EgressNetwork, HttpRouteObject } from "../../../src/lab/linkerd/objects.ts";
 import { KINDS } from "../../../src/lab/linkerd/store.ts";
 import { Authority } from "../../../src/lab/pki.ts";
-import { destination, outbound } from "../../../src/proto/index.ts";
-import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
+import { destination } from "../../../src/proto/index.ts";
+import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
 import { decodeEndpoint } from "../../../src/proxy/discovery/endpoints.ts";
-import { decodeOutboundPolicy } from "../../../src/proxy/discovery/outbound-policy.ts";
 import type { OutboundPolicy } from "../../../src/proxy/policy/index.ts";
 import { decodeTransportHeader, TRANSPORT_ALPN } from "../../../src/proxy/wire/transport-header/index.ts";
-import { ask, Balanced } from "../../support/balanced.ts";
+import { ask, Balanced, endpointOf } from "../../support/balanced.ts";
 import { CLIENT_NAME } from "../../support/hops.ts";
-import { labCluster } from "../../support/lab-cluster.ts";
+import { askOutboundPolicy, labCluster } from "../../support/lab-cluster.ts";
 import { ipv4 } from "../../support/mesh-messages.ts";
-import { service } from "../../support/mesh-objects.ts";
+import { route, service } from "../../support/mesh-objects.ts";
 import { seededRng } from "../../support/rng.ts";
 
 type World = ReturnType<typeof labCluster>;
@@ -47,29 +44,15 @@ function world(): World {
 /** What the agent hears of an address. */
 function policyOf(cluster: World, ip: string, port = 80): OutboundPolicy {
   const target = { case: "addr", value: { ip: ipv4(ip), port } } as const;
-  const spec = create(outbound.TrafficSpecSchema, { sourceWorkload: '{"ns":"ns","external_workload":"vm"}', target });
-  const message = create(outbound.OutboundPolicySchema, outboundPolicy(cluster, spec));
-  const read = fromBinary(outbound.OutboundPolicySchema, toBinary(outbound.OutboundPolicySchema, message));
-  const { policy, invalid } = decodeOutboundPolicy(read);
+  const sourceWorkload = '{"ns":"ns","external_workload":"vm"}';
+  const { policy, invalid } = askOutboundPolicy(cluster, { sourceWorkload, target }).decoded;
   expect(invalid).toBeUndefined();
   return policy;
 }
 
-function route(kind: string, name: string, spec: RouteObject<never>["spec"]): RouteObject<never> {
-  const parentRefs = [{ group: "", kind: "Service", name: "web", port: 80 }];
-  return {
-    apiVersion: "gateway.networking.k8s.io/v1",
-    kind,
-    metadata: { name, namespace: "ns" },
-    spec: { parentRefs, ...spec },
-  };
-}
-
-async function endpoint(server: Server): Promise<Endpoint> {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+function endpoint(server: Server): Promise<Endpoint> {
   open.push(server);
-  return plainEndpoint({ ip: "127.0.0.1", port: (server.address() as AddressInfo).port });
+  return endpointOf(server);
 }
 
 async function start(
@@ -134,7 +117,7 @@ describe("a TLSRoute", () => {
       ["b", "*.b.test"],
     ] as const) {
       const spec = { hostnames: [host], rules: [{ backendRefs: [{ name, port: 80 }] }] };
-      cluster.store.put(KINDS.tlsRoutes, route("TLSRoute", name, spec));
+      cluster.store.put(KINDS.tlsRoutes, route(name, spec, {}, "TLSRoute"));
     }
     const { port } = await start(policyOf(cluster, WEB), {
       [path("a")]: [await application("a")],
@@ -155,7 +138,7 @@ describe("a TCPRoute", () => {
         { name: "a", port: 80, weight: a },
         { name: "b", port: 80, weight: b },
       ];
-      cluster.store.put(KINDS.tcpRoutes, route("TCPRoute", "split", { rules: [{ backendRefs }] }));
+      cluster.store.put(KINDS.tcpRoutes, route("split", { rules: [{ backendRefs }] }, {}, "TCPRoute"));
       return policyOf(cluster, WEB);
     };
     const balanced = await start(weigh(1, 3), {
@@ -215,7 +198,7 @@ describe("an EgressNetwork", () => {
     expect([denied.status, denied.headers["l5d-proxy-error"]]).toEqual([403, "traffic not allowed"]);
     expect(await heard((await start(mail(), {})).port)).toBe("");
     const spec = { parentRefs: OUT, hostnames: ["good.test"], rules: [{ backendRefs: OUT }] };
-    cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("HTTPRoute", "good", spec as never));
+    cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("good", spec as never));
     balanced.update(web());
     expect((await ask(balanced.port, { headers: { host: "good.test" } })).status).toBe(200);
     expect((await ask(balanced.port, { headers: { host: "bad.test" } })).status).toBe(403);
@@ -301,7 +284,7 @@ describe("a mirrored Service", () => {
         { name: "a", port: 80, weight: home },
         { name: "b", port: 80, weight: far },
       ];
-      const split = route("HTTPRoute", "failover", { rules: [{ backendRefs }] });
+      const split = route("failover", { rules: [{ backendRefs }] });
       cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, split);
       return policyOf(cluster, WEB);
     };

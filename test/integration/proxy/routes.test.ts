@@ -5,16 +5,16 @@ import {
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
+import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
 import {
   type ConnectionFilter,
   type OutboundPolicy,
   onlyBackend,
   type RetryPolicy,
 } from "../../../src/proxy/policy/index.ts";
-import { App, ask, Balanced, backendOf, routeTo } from "../../support/balanced.ts";
+import { App, ask, Balanced, backendOf, endpointOf, routeTo } from "../../support/balanced.ts";
 
 const open: { close(): void }[] = [];
 afterEach(() => {
@@ -140,10 +140,8 @@ async function callGrpc(port: number): Promise<string | undefined> {
 describe("gRPC calls", () => {
   test.each(["head", "trailers"] as const)("are retried by a status in the %s", async (form) => {
     const server = grpcServer(form, [14, 14, 0]);
-    server.listen(0, "127.0.0.1");
-    await new Promise((resolve) => server.once("listening", resolve));
     open.push(server);
-    const endpoint = plainEndpoint({ ip: "127.0.0.1", port: (server.address() as AddressInfo).port });
+    const endpoint = await endpointOf(server);
     const port = await site(
       routeTo(onlyBackend(backendOf("a:80")), { retry: GRPC_RETRY, classify: { kind: "grpc" } }),
       endpoint,
@@ -153,10 +151,8 @@ describe("gRPC calls", () => {
 
   test("are left alone with another status, after a message, too", async () => {
     const server = grpcServer("message", [5]);
-    server.listen(0, "127.0.0.1");
-    await new Promise((resolve) => server.once("listening", resolve));
     open.push(server);
-    const endpoint = plainEndpoint({ ip: "127.0.0.1", port: (server.address() as AddressInfo).port });
+    const endpoint = await endpointOf(server);
     const port = await site(routeTo(onlyBackend(backendOf("a:80")), { retry: GRPC_RETRY }), endpoint);
     expect(await callGrpc(port)).toBe("5");
   });

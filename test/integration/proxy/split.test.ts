@@ -1,11 +1,10 @@
-import { once } from "node:events";
 import { Agent } from "node:http";
-import { type AddressInfo, connect, createServer as createTcp } from "node:net";
+import { connect, createServer as createTcp } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
+import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
 import type { Distribution, FailureAccrual } from "../../../src/proxy/policy/index.ts";
 import { onlyBackend } from "../../../src/proxy/policy/index.ts";
-import { App, ask, Balanced, backendOf, routeTo } from "../../support/balanced.ts";
+import { App, ask, Balanced, backendOf, endpointOf, routeTo } from "../../support/balanced.ts";
 import { seededRng } from "../../support/rng.ts";
 import { until } from "../../support/until.ts";
 
@@ -79,10 +78,8 @@ async function signpost(name: string): Promise<Endpoint> {
     socket.on("error", () => {});
     socket.on("data", () => socket.write(answer));
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
   open.push(server);
-  return plainEndpoint({ ip: "127.0.0.1", port: (server.address() as AddressInfo).port });
+  return endpointOf(server);
 }
 
 describe("a weighted split", () => {

@@ -1,4 +1,3 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import type {
@@ -7,12 +6,10 @@ import type {
   HttpRouteObject,
   RouteObject,
 } from "../../../../src/lab/linkerd/objects.ts";
-import { outboundPolicy } from "../../../../src/lab/linkerd/outbound-policy.ts";
 import { KINDS } from "../../../../src/lab/linkerd/store.ts";
-import { outbound } from "../../../../src/proto/index.ts";
-import { decodeOutboundPolicy } from "../../../../src/proxy/discovery/outbound-policy.ts";
-import { labCluster } from "../../../support/lab-cluster.ts";
-import { service } from "../../../support/mesh-objects.ts";
+import type { outbound } from "../../../../src/proto/index.ts";
+import { askOutboundPolicy, labCluster } from "../../../support/lab-cluster.ts";
+import { route, service } from "../../../support/mesh-objects.ts";
 
 type World = ReturnType<typeof labCluster>;
 
@@ -25,12 +22,10 @@ function world(port: Parameters<typeof service>[2] = {}, annotations: Record<str
 }
 
 /** Through the wire, and past the agent's own judgement: what it calls invalid is a mistake of the lab. */
-function ask(cluster: World, request: Parameters<typeof create<typeof outbound.TrafficSpecSchema>>[1]) {
-  const spec = create(outbound.TrafficSpecSchema, { sourceWorkload: '{"ns":"ns","pod":"p"}', ...request });
-  const message = create(outbound.OutboundPolicySchema, outboundPolicy(cluster, spec));
-  const read = fromBinary(outbound.OutboundPolicySchema, toBinary(outbound.OutboundPolicySchema, message));
-  expect(decodeOutboundPolicy(read).invalid).toBeUndefined();
-  return read;
+function ask(cluster: World, request: Parameters<typeof askOutboundPolicy>[1]) {
+  const { message, decoded } = askOutboundPolicy(cluster, { sourceWorkload: '{"ns":"ns","pod":"p"}', ...request });
+  expect(decoded.invalid).toBeUndefined();
+  return message;
 }
 
 const at = (cluster: World, value = WEB_IP, port = 80, sourceWorkload = "ns:p") =>
@@ -166,18 +161,6 @@ test("the opaque annotation replaces the list", () => {
   const list = (text: string) => ({ "config.linkerd.io/opaque-ports": text });
   expect(at(world({}, list("http"))).protocol?.kind.case).toBe("opaque");
   expect(at(world({ port: 3306 }, list("")), WEB_IP, 3306).protocol?.kind.case).toBe("detect");
-});
-
-const route = (
-  name: string,
-  spec: RouteObject<never>["spec"],
-  metadata = {},
-  kind = "HTTPRoute",
-): RouteObject<never> => ({
-  apiVersion: "gateway.networking.k8s.io/v1",
-  kind,
-  metadata: { name, namespace: "ns", ...metadata },
-  spec: { parentRefs: [{ group: "", kind: "Service", name: "web", port: 80 }], ...spec },
 });
 
 test("backends by weight, with filters; those that do not exist answer 500", () => {
