@@ -122,32 +122,35 @@ http {
   });
 }
 
-/** Debian's HAProxy. */
-export function haproxyBackend(): Promise<Backend> {
-  return program("haproxy", (folder, port) => {
-    writeFileSync(join(folder, "log"), "");
+/**
+ * Debian's HAProxy before a Node server, which knows where a request was cut off: HAProxy alone answers such a one too, to
+ * nobody, if the end arrives together with the content.
+ */
+export async function haproxyBackend(): Promise<Backend> {
+  const behind = await nodeBackend();
+  const haproxy = await program("haproxy", (folder, port) => {
     writeFileSync(
       join(folder, "haproxy.cfg"),
-      `global
-  log stdout format raw local0
-defaults
+      `defaults
   mode http
-  # Wait for the content before answering, as the other two do.
-  option http-buffer-request
   timeout client 10s
   timeout server 10s
   timeout connect 1s
-frontend web
+listen web
   bind 127.0.0.1:${port}
-  log global
-  log-format "%[var(txn.seen)]"
-  http-request set-var-fmt(txn.seen) "seen %[method] %[url]"
-  http-request return status 200 content-type text/plain string ok hdr x-backend haproxy
+  http-reuse never
+  http-response set-header x-backend haproxy
+  server node 127.0.0.1:${behind.port}
 `,
     );
-    const child = spawn("sh", ["-c", 'exec haproxy -f "$0/haproxy.cfg" >"$0/log" 2>"$0/error.log"', folder], {
-      stdio: "ignore",
-    });
-    return child;
+    return spawn("haproxy", ["-f", join(folder, "haproxy.cfg")], { stdio: "ignore" });
   });
+  return {
+    ...haproxy,
+    seen: behind.seen,
+    async stop() {
+      await haproxy.stop();
+      await behind.stop();
+    },
+  };
 }
