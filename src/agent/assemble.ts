@@ -607,6 +607,7 @@ class Agent {
     const successor = await startSuccessor(this.#listeners, () => this.#workers?.hasten());
     this.#successor = successor;
     this.#manager.silence();
+    this.#attach?.yieldTo(successor.pid);
     this.#log.info("handed over: draining", { to: successor.pid });
     this.#setState("draining");
     this.#lease?.stop();

@@ -111,6 +111,7 @@ export class AttachClient {
   #cancelRetry: () => void = () => {};
   #heartbeatMs = 3000;
   #leaving: { readonly delete: boolean; readonly done: () => void } | undefined;
+  #lastStream = false;
 
   constructor(options: AttachClientOptions) {
     this.#options = options;
@@ -145,6 +146,15 @@ export class AttachClient {
     this.#cancelRetry();
     this.#drop();
     this.#leaving?.done();
+  }
+
+  /**
+   * Keeps the stream that there is, but makes no other: a new process takes over, and the newest attachment wins, so that
+   * one of ours, made again, would end it.
+   */
+  yieldTo(successor: number): void {
+    this.#lastStream = true;
+    if (this.#stream === undefined) this.stop(`process ${successor} takes over`);
   }
 
   /** Tells the enroller at once if anything changed. */
@@ -278,6 +288,7 @@ export class AttachClient {
         handlers.superseded?.(message);
         break;
       case Order_Kind.REATTACH:
+        if (this.#lastStream) return this.stop(message);
         this.#drop();
         this.#address++;
         this.#setState({ kind: "detached", error: undefined, failures: 0 });
@@ -302,6 +313,7 @@ export class AttachClient {
   #lost(error: BootstrapError | undefined): void {
     const { handlers, log, scheduler, backoff = BACKOFF } = this.#options;
     if (this.#state.kind === "ended") return;
+    if (this.#lastStream) return this.stop(error?.message ?? "the stream ended");
     if (error !== undefined && FINAL.has(error.code)) {
       log.error({ error: error.message, code: error.code }, "the enroller refuses this host");
       this.stop(error.message);

@@ -110,6 +110,17 @@ const holder = async (name: string) =>
   (await kube.get<Lease>(LEASES, "linkerd", `mesh-agent.shop.${name}`))?.spec?.holderIdentity;
 
 describe("two replicas", () => {
+  it("a process that has handed over does not attach again: it would end its successor's attachment", async () => {
+    const [one, two] = [await start(), await start()];
+    const text = await invite(kube, testTerms(), ca.root.certificatePem, one.address);
+    const { client } = await host("vm-1", text, [one.address, two.address]);
+    client.yieldTo(4711);
+    expect(client.state.kind).toBe("attached");
+    await one.enroller.stop(0);
+    await until(() => client.state.kind !== "attached", "the stream has ended");
+    expect(client.state.kind).toBe("ended");
+  });
+
   it("hand a host over without its readiness ever being withdrawn", async () => {
     const one = await start();
     const two = await start();
