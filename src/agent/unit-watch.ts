@@ -55,7 +55,8 @@ export class UnitWatch {
     for (const entry of list(directory)) {
       if (!entry.isDirectory()) continue;
       const path = join(directory, entry.name);
-      if (this.#units.has(entry.name)) found.push(`${path} ${statSync(path, { throwIfNoEntry: false })?.ino}`);
+      if (this.#units.has(entry.name))
+        found.push(`${path} ${statSync(path, { bigint: true, throwIfNoEntry: false })?.ino}`);
       else if (entry.name.endsWith(".slice") && depth < DEEPEST) this.#walk(path, depth + 1, found);
     }
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -24,12 +24,12 @@ test("hears of a unit that starts, starts again, and stops, and of no other", ()
   units.check();
   units.check();
   expect(changes).toBe(1);
-  // Kept, so that the next one cannot get the same inode.
-  mkdirSync(join(root, "held"));
+  // Held open, so that the next one cannot get its inode: a disk's file system may give it again at once, cgroupfs does not.
+  const held = openSync(group, "r");
   rmSync(group, { recursive: true });
-  mkdirSync(join(root, "taken"));
   mkdirSync(group);
   units.check();
+  closeSync(held);
   expect(changes).toBe(2);
   mkdirSync(join(root, "system.slice/third.service"));
   units.check();
