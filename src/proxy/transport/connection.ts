@@ -68,6 +68,8 @@ export abstract class Connection implements Timed {
     socket.on("close", this.#onClose);
     if (first !== undefined && first.length > 0) this.#receive(first);
     if (!this.released) this.#reader = SocketReader.attach(socket, this.#onData);
+    // Detection may have heard the end already.
+    if (socket.readableEnded && !this.released) this.#onEnd();
     if (!this.#readPaused && !this.released) this.#resume();
     this.runtime.wheel.arm(this);
   }

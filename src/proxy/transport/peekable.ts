@@ -51,6 +51,9 @@ export class Peek implements Timed {
     socket.on("close", this.#onClose);
     runtime.wheel.arm(this);
     if (first.length > 0) this.#ask();
+    if (this.#done) return;
+    // Whoever looked at it before us heard the end already, and no event says it again.
+    if (socket.readableEnded) this.#onEnd();
     else socket.resume();
   }
 

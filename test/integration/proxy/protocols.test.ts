@@ -94,6 +94,30 @@ describe("in plaintext", () => {
     expect(hops.server.metrics.format()).toMatch(/inbound_tcp_errors_total\{error="tls detection timeout",.*\} 1\n/);
   });
 
+  // Each of them would hold a descriptor as long as the detection's time, and cost its client one packet.
+  test.each<[Kind, string]>([
+    ["detect", ""],
+    ["detect", "\x16\x03"],
+    ["detect", "G"],
+    ["http1", ""],
+    ["http1", "\x16\x03"],
+    ["http2", ""],
+    ["http2", "\x16\x03"],
+    ["grpc", ""],
+  ])(
+    "%s lets a client go that half-closes after %j, at once",
+    async (kind, text) => {
+      const { intercepted } = await start(kinds[kind]);
+      const socket = connect({ port: intercepted, host: "127.0.0.1", allowHalfOpen: true });
+      socket.on("error", () => {});
+      socket.resume();
+      socket.end(text, "latin1");
+      await new Promise((resolve) => socket.once("end", resolve).once("close", resolve));
+      socket.destroy();
+    },
+    5_000,
+  );
+
   test("a client that says nothing on an opaque port hears the application first", async () => {
     const appPort = await site.tcp((socket) => socket.end("220 hello\r\n"));
     const { intercepted } = await site.hops({ appPort, inboundPolicy: inboundPolicy(kinds.opaque) });
