@@ -218,6 +218,7 @@ class Agent {
     this.#rejoin = pending;
     const { configuration } = member;
     this.#enrolled = new EnrolledIdentity({
+      machine: readMachineId(config["identity.machineIdFile"]),
       identity: member.identity,
       workload: configuration.workload,
       mesh: configuration,

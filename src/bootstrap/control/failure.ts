@@ -23,7 +23,7 @@ export function refusalOf(error: unknown): Refusal {
     error instanceof BootstrapError ? error : new BootstrapError("try-again", "the enroller could not do it just now");
   const metadata = new Metadata();
   metadata.set(CODE_KEY, known.code);
-  return { code: statusOf(known.code), details: known.message, metadata };
+  return { code: statusOf(known.code), details: printable(known.message, MAX_DETAILS), metadata };
 }
 
 /** Turns the error of a call into one that names cause and remedy. */

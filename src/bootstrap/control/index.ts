@@ -17,5 +17,6 @@ export * from "./names.ts";
 export * from "./printable.ts";
 export * from "./scheduler.ts";
 export * from "./server.ts";
+export * from "./source-key.ts";
 export * from "./version.ts";
 export * from "./wire.ts";

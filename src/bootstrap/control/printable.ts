@@ -3,5 +3,9 @@
  * to terminals, logs and the Kubernetes API.
  */
 export function printable(text: string, max: number): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ").slice(0, max);
+  // Cut first: what a host sends may be long. A pair that was cut in two would make `encodeURI` throw, in grpc-js.
+  return text
+    .slice(0, max)
+    .toWellFormed()
+    .replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ");
 }

@@ -6,7 +6,10 @@ import { unmapIp } from "../../proxy/core/address.ts";
 import type { Millis } from "../../proxy/core/clock.ts";
 import { type ClientHello, decodeClientHello } from "../../proxy/wire/tls/index.ts";
 import { clientIdentity } from "./certificate.ts";
+import { ConnectionQuota } from "./connection-quota.ts";
 import { type Log, silentLog } from "./log.ts";
+import { printable } from "./printable.ts";
+import { unheardCalls } from "./unheard-calls.ts";
 
 /** What the server shows and believes. Replace it whole with {@link MeshGrpcServer.setIdentity}. */
 export interface ServerIdentity {
@@ -27,10 +30,14 @@ export interface MeshGrpcServerOptions {
   readonly route?: (hello: ClientHello, socket: net.Socket) => "terminate" | "refuse" | "taken";
   /** For each: first bytes, handshake, first use without a certificate. 10 s unless told. */
   readonly patienceMs?: Millis;
-  /** Connections at once, 4,096 unless told. */
+  /** Connections at once, 16,384 unless told: a host has up to four. */
   readonly maxConnections?: number;
-  /** Of those, from one source address and without a proven identity: 128 unless told. */
+  /** Of those, from one source and without a proven identity: 128 unless told. */
   readonly maxStrangers?: number;
+  /** Of those, with one certificate: 64 unless told. */
+  readonly maxPerPeer?: number;
+  /** A caller that was turned away before a handler heard of it. `what` is the method's path, or `handshake`. */
+  readonly turnedAway?: (what: string, address: string, why: string) => void;
   readonly log?: Log;
 }
 
@@ -79,15 +86,22 @@ export class MeshGrpcServer {
   readonly #sockets = new Set<net.Socket>();
   readonly #options: MeshGrpcServerOptions;
   readonly #patienceMs: number;
-  /** Connections that have proved nothing yet, by source address. */
-  readonly #strangers = new Map<string, number>();
-  /** Ends that count, by the connection's addresses: a TLS socket does not name the one it wraps. */
-  readonly #releases = new Map<string, () => void>();
+  readonly #quota: ConnectionQuota;
 
   constructor(options: MeshGrpcServerOptions) {
     this.#options = options;
     this.#patienceMs = options.patienceMs ?? 10_000;
+    this.#quota = new ConnectionQuota({
+      maxStrangers: options.maxStrangers ?? 128,
+      maxPerPeer: options.maxPerPeer ?? 64,
+      now: () => performance.now(),
+    });
     this.#grpc = new Server({
+      interceptors: [
+        unheardCalls((path, address) =>
+          options.turnedAway?.(path, address, "the request is too large, cannot be read, or was broken off"),
+        ),
+      ],
       "grpc.max_receive_message_length": 64 * 1024,
       "grpc.max_concurrent_streams": 32,
       "grpc.keepalive_time_ms": 10_000,
@@ -107,11 +121,11 @@ export class MeshGrpcServer {
       (socket) => this.#secured(socket),
     );
     this.#tls.on("tlsClientError", (error, socket) => {
-      options.log?.debug({ error: error.message }, "TLS handshake failed");
+      this.#failed(error, socket);
       socket.destroy();
     });
     this.#listener = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.accept(socket));
-    this.#listener.maxConnections = options.maxConnections ?? 4096;
+    this.#listener.maxConnections = options.maxConnections ?? 16_384;
     this.#listener.on("error", (error) =>
       (options.log ?? silentLog).error({ error: error.message }, "listener failed"),
     );
@@ -138,7 +152,7 @@ export class MeshGrpcServer {
     this.#sockets.add(socket);
     socket.on("error", () => socket.destroy());
     socket.once("close", () => this.#sockets.delete(socket));
-    if (!this.#admit(socket)) {
+    if (!this.#quota.admit(socket)) {
       socket.destroy();
       return;
     }
@@ -151,28 +165,19 @@ export class MeshGrpcServer {
           socket.destroy();
           break;
         case "taken":
-          this.#releases.get(tuple(socket))?.();
+          this.#quota.leave(socket);
           break;
       }
     });
   }
 
-  /** Counts a connection against its source until it proves an identity: one source must not use up the room of all. */
-  #admit(socket: net.Socket): boolean {
-    const source = unmapIp(socket.remoteAddress ?? "");
-    const count = this.#strangers.get(source) ?? 0;
-    if (count >= (this.#options.maxStrangers ?? 128)) return false;
-    this.#strangers.set(source, count + 1);
-    const connection = tuple(socket);
-    const release = () => {
-      if (!this.#releases.delete(connection)) return;
-      const left = (this.#strangers.get(source) ?? 1) - 1;
-      if (left === 0) this.#strangers.delete(source);
-      else this.#strangers.set(source, left);
-    };
-    this.#releases.set(connection, release);
-    socket.once("close", release);
-    return true;
+  /**
+   * Cuts a peer's connections, and takes no more of them for so long: those that show its certificate, or, where it has
+   * none, those from its source that have proved nothing.
+   */
+  shun({ address, certificate }: Pick<Peer, "address"> & Partial<Pick<Peer, "certificate">>, ms: Millis): void {
+    if (certificate === undefined) this.#quota.shunSource(address, ms);
+    else this.#quota.shunPeer(certificate.fingerprint256, ms);
   }
 
   /** Stops accepting, lets running calls end for at most `graceMs`, then cuts everything. */
@@ -195,10 +200,28 @@ export class MeshGrpcServer {
     this.#grpc.forceShutdown();
   }
 
+  /** Ends of connections are everyday; what OpenSSL objects to is not. */
+  #failed(error: NodeJS.ErrnoException, socket: tls.TLSSocket): void {
+    if (error.code?.startsWith("ERR_SSL_") === true) this.#turnAway(socket, printable(error.message, 200));
+    else this.#options.log?.debug({ error: error.message }, "a connection failed");
+  }
+
+  #turnAway(socket: tls.TLSSocket, why: string): void {
+    this.#options.turnedAway?.("handshake", unmapIp(socket.remoteAddress ?? ""), why);
+  }
+
   #secured(socket: tls.TLSSocket): void {
-    socket.on("error", () => socket.destroy());
+    socket.on("error", (error) => {
+      this.#failed(error, socket);
+      socket.destroy();
+    });
     if (socket.authorized) {
-      this.#releases.get(tuple(socket))?.();
+      const certificate = socket.getPeerX509Certificate()?.fingerprint256 ?? "";
+      if (!this.#quota.prove(socket, certificate)) {
+        this.#turnAway(socket, "there are too many connections with this certificate");
+        socket.destroy();
+        return;
+      }
     } else {
       // A stranger may look at our certificate and enrol; it may not stay.
       const timer = setTimeout(() => socket.destroy(), 6 * this.#patienceMs);
@@ -209,10 +232,6 @@ export class MeshGrpcServer {
     socket.alpnProtocol = "h2";
     this.#injector.injectConnection(socket);
   }
-}
-
-function tuple(socket: net.Socket): string {
-  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
 }
 
 function contextOf(identity: ServerIdentity): tls.SecureContextOptions {

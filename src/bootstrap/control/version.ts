@@ -10,6 +10,11 @@ export function parseVersion(text: string): Version | undefined {
   return match === null ? undefined : { major: Number(match[1]), minor: Number(match[2]) };
 }
 
+/** A version from the wire as it may be shown: to a log, in an error. */
+export function shownVersion(text: string): string {
+  return /^[0-9A-Za-z.+-]{1,40}$/.test(text) ? text : "of unknown version";
+}
+
 /** Agent and enroller may differ by one minor version. */
 export function compatible(ours: string, theirs: string): boolean {
   const a = parseVersion(ours);

@@ -1,3 +1,4 @@
+import type { X509Certificate } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import {
@@ -18,8 +19,10 @@ import {
   type Peer,
   parseIdentityName,
   pemToDer,
+  printable,
   refusalOf,
   type Scheduler,
+  shownVersion,
   validity,
 } from "../control/index.ts";
 import { usableAddresses } from "./address.ts";
@@ -30,8 +33,8 @@ import { LEASE_DURATION_MS, LEASE_RENEW_MS, Leases } from "./lease.ts";
 import { type HostSigns, judge, LIVENESS, type LivenessOptions } from "./liveness.ts";
 import type { Mesh } from "./mesh.ts";
 import { MANAGED, type Readiness, type Registration, readRegistration } from "./plan.ts";
-import { RateLimit, type RateLimitOptions } from "./rate-limit.ts";
-import { RefusalRecord } from "./refusal-record.ts";
+import { HOST_LIMIT, MESSAGE_LIMIT, RateLimit, type RateLimitOptions } from "./rate-limit.ts";
+import type { RefusalRecord } from "./refusal-record.ts";
 import type { Reached, Registrar } from "./registrar.ts";
 import { EXTERNAL_WORKLOADS, type ExternalWorkload, isReady, readyCondition } from "./resources.ts";
 
@@ -43,6 +46,7 @@ export interface AttachmentsOptions {
   readonly log: Log;
   readonly mesh: Mesh;
   readonly registrar: Registrar;
+  readonly refusals: RefusalRecord;
   /** The enroller's own namespace, for leases. */
   readonly namespace: string;
   readonly replica: string;
@@ -58,6 +62,7 @@ export interface AttachmentsOptions {
 interface Session {
   readonly key: string;
   readonly machine: string;
+  readonly peer: Peer;
   registration: Registration;
   call: AttachCall | undefined;
   heardAt: Millis;
@@ -78,6 +83,13 @@ interface Session {
 const RENEWALS_PER_SECOND = 20;
 const MAX_RENEWAL_SPREAD_MS = 300_000;
 
+// A host that does not read what it is told must not make us keep it.
+const MAX_UNREAD = 64;
+// Of what a host says about itself.
+const MAX_REASON = 256;
+const MAX_MESSAGE = 1024;
+const MAX_NAME = 80;
+
 const CHANGE_LIMIT: RateLimitOptions = { burst: 6, refillMs: 1000, maxSources: 20_000 };
 
 /**
@@ -94,19 +106,20 @@ const CHANGE_LIMIT: RateLimitOptions = { burst: 6, refillMs: 1000, maxSources: 2
  */
 export class Attachments {
   readonly #options: AttachmentsOptions;
-  readonly #refusals: RefusalRecord;
   readonly #liveness: LivenessOptions;
   readonly #sessions = new Map<string, Session>();
   /** Ours in the cluster, by key; when it was first seen Ready without anybody answering for it. */
   readonly #workloads = new Map<string, { object: ExternalWorkload; orphanSince: Millis | undefined }>();
   readonly #leases: Leases;
   readonly #changes = new RateLimit(CHANGE_LIMIT);
+  readonly #calls = new RateLimit(HOST_LIMIT);
+  /** Keys of revoked workloads, by workload. */
+  readonly #revoked = new Map<string, readonly string[]>();
   readonly #startedAt: Millis;
   #stops: (() => void)[] = [];
 
   constructor(options: AttachmentsOptions) {
     this.#options = options;
-    this.#refusals = new RefusalRecord(options.log, options.scheduler);
     this.#liveness = options.liveness ?? LIVENESS;
     this.#startedAt = options.scheduler.now();
     this.#leases = new Leases({
@@ -162,6 +175,26 @@ export class Attachments {
     return this.#leases.others().some((other) => other.key === key && now - other.seenAt < LEASE_DURATION_MS);
   }
 
+  /**
+   * Whom a caller speaks for, asked of the API server, and not too often for one certificate.
+   * @throws BootstrapError
+   */
+  async authenticate(peer: Peer, namespace: string, name: string): Promise<Registration> {
+    const { client, mesh, scheduler } = this.#options;
+    const certificate = peer.certificate?.fingerprint256.replaceAll(":", "");
+    if (certificate !== undefined && !this.#calls.admit(certificate, scheduler.now())) {
+      throw new BootstrapError("rate-limited", `too many calls of ${peer.identity}`);
+    }
+    return await authenticate(client, mesh, peer, namespace, name, scheduler.wallMs());
+  }
+
+  /** Whether a certificate is that of a host that was revoked, as far as our watch has seen. */
+  isRevoked(certificate: X509Certificate): boolean {
+    if (this.#revoked.size === 0) return false;
+    const key = keyFingerprint(certificate);
+    return [...this.#revoked.values()].some((keys) => keys.includes(key));
+  }
+
   /** For metrics: hosts that this replica answers for, and those whose silence is held. */
   counts(): { readonly attached: number; readonly held: number } {
     const sessions = [...this.#sessions.values()];
@@ -173,7 +206,7 @@ export class Attachments {
     let session: Session | undefined;
     let greeted = false;
     const refuse = (error: unknown) => {
-      if (error instanceof BootstrapError) this.#refusals.refused(call.getPath(), peer, error);
+      if (error instanceof BootstrapError) this.#options.refusals.refused(call.getPath(), peer, error);
       else this.#options.log.error({ error: String(error) }, "attach failed");
       // grpc-js ends a stream with the status that its `error` event carries.
       call.emit("error", refusalOf(error));
@@ -181,6 +214,7 @@ export class Attachments {
     const impatience = this.#options.scheduler.after(this.#liveness.silenceMs, () => {
       if (!greeted) refuse(new BootstrapError("request-refused", "the stream did not begin with Hello"));
     });
+    const messages = new RateLimit(MESSAGE_LIMIT);
     call.on("data", (message: HostMessage) => {
       if (!greeted) {
         greeted = true;
@@ -198,6 +232,11 @@ export class Attachments {
         return;
       }
       if (session === undefined || session.call !== call) return;
+      if (!messages.admit("", this.#options.scheduler.now())) {
+        session.call = undefined;
+        refuse(new BootstrapError("rate-limited", `${session.key} sends too many messages`));
+        return;
+      }
       session.heardAt = this.#options.scheduler.now();
       if (session.held) {
         session.held = false;
@@ -230,23 +269,17 @@ export class Attachments {
 
   /** Judges a Hello. @throws BootstrapError with what is wrong. */
   async #admit(hello: Hello, peer: Peer): Promise<Registration> {
-    const { version, client } = this.#options;
+    const { version } = this.#options;
     if (!compatible(version, hello.version)) {
-      throw new BootstrapError("version-skew", `agent ${hello.version} and enroller ${version} do not fit together`);
+      throw new BootstrapError(
+        "version-skew",
+        `agent ${shownVersion(hello.version)} and enroller ${version} do not fit together`,
+      );
     }
-    const registration = await authenticate(
-      client,
-      this.#options.mesh,
-      peer,
-      hello.namespace,
-      hello.name,
-      this.#options.scheduler.wallMs(),
-    );
+    const registration = await this.authenticate(peer, hello.namespace, hello.name);
     const machine = hello.host?.machine ?? "";
     // One certificate or one name on two machines: a copied disk.
-    if (machine !== registration.machine) {
-      throw new BootstrapError("clone", `${hello.namespace}/${hello.name} belongs to another machine`);
-    }
+    if (machine !== registration.machine) throw cloneOf(registration.workload);
     return registration;
   }
 
@@ -259,6 +292,7 @@ export class Attachments {
     const session: Session = {
       key,
       machine: registration.machine,
+      peer,
       registration,
       call,
       heardAt: scheduler.now(),
@@ -271,7 +305,7 @@ export class Attachments {
       issuer: peer.certificate !== undefined && mesh.issuer.signed(peer.certificate) ? mesh.issuer : undefined,
     };
     this.#sessions.set(key, session);
-    log.info({ host: key, address: peer.address, version: hello.version }, "host attached");
+    log.info({ host: key, address: peer.address, version: shownVersion(hello.version) }, "host attached");
     this.#send(session, {
       kind: {
         case: "welcome",
@@ -299,8 +333,9 @@ export class Attachments {
       ? { ready: true, reason: "Attached", message: "the host is attached and its probes pass" }
       : {
           ready: false,
-          reason: heartbeat.reason === "" ? "NotReady" : heartbeat.reason,
-          message: heartbeat.message === "" ? "the host says that it is not ready" : heartbeat.message,
+          reason: heartbeat.reason === "" ? "NotReady" : printable(heartbeat.reason, MAX_REASON),
+          message:
+            heartbeat.message === "" ? "the host says that it is not ready" : printable(heartbeat.message, MAX_MESSAGE),
         };
     this.#wish(session, readiness, addresses);
   }
@@ -387,8 +422,16 @@ export class Attachments {
   }
 
   #send(session: Session, message: MessageInitShape<typeof EnrollerMessageSchema>): void {
-    // Few and small: a host that reads none of them falls silent, and is cut.
-    if (session.call?.writable === true) session.call.write(message);
+    const { call } = session;
+    if (call === undefined || !call.writable) return;
+    if (call.writableLength < MAX_UNREAD) {
+      call.write(message);
+      return;
+    }
+    const error = new BootstrapError("request-refused", `${session.key} does not read what it is told`);
+    this.#options.refusals.refused(call.getPath(), session.peer, error);
+    session.call = undefined;
+    call.emit("error", refusalOf(error));
   }
 
   #end(key: string, kind: Order_Kind, message: string): void {
@@ -416,6 +459,7 @@ export class Attachments {
     const session = this.#sessions.get(key);
     if (deleted) {
       this.#workloads.delete(key);
+      this.#revoked.delete(key);
       if (session === undefined || session.leaving) return;
       this.#sessions.delete(key);
       session.call?.emit(
@@ -427,6 +471,8 @@ export class Attachments {
     }
     this.#workloads.set(key, { object, orphanSince: this.#workloads.get(key)?.orphanSince });
     const registration = readRegistration(object);
+    if (registration?.revoked === undefined) this.#revoked.delete(key);
+    else this.#revoked.set(key, registration.keys);
     if (session === undefined || registration === undefined) return;
     session.registration = registration;
     if (registration.revoked !== undefined) {
@@ -539,22 +585,29 @@ export async function authenticate(
   if (validity(peer.certificate).notAfterMs <= wallMs) {
     throw new BootstrapError("no-identity", "the certificate of this connection has run out");
   }
+  // It goes into errors and logs, and may be anything.
+  const workload = printable(`${namespace}/${name}`, MAX_NAME);
   const object = isDnsName(namespace) && isDnsName(name) ? await readWorkload(client, namespace, name) : undefined;
   const registration = object && readRegistration(object);
   // Whether the workload exists is told only to those whose identity could own it.
   if (account.namespace !== namespace || registration === undefined) {
-    throw new BootstrapError("unknown-workload", `there is no workload ${namespace}/${name} for this identity`);
+    throw new BootstrapError("unknown-workload", `there is no workload ${workload} for this identity`);
   }
   if (registration.workload.serviceAccount !== account.serviceAccount) {
-    throw new BootstrapError("unknown-workload", `there is no workload ${namespace}/${name} for this identity`);
+    throw new BootstrapError("unknown-workload", `there is no workload ${workload} for this identity`);
   }
   if (!registration.keys.includes(keyFingerprint(peer.certificate))) {
-    throw new BootstrapError("clone", `this key was not certified for ${namespace}/${name}`);
+    throw new BootstrapError("clone", `this key was not certified for ${workload}`);
   }
   if (registration.revoked !== undefined) {
-    throw new BootstrapError("revoked", `${namespace}/${name} was revoked: ${registration.revoked}`);
+    throw new BootstrapError("revoked", `${workload} was revoked: ${registration.revoked}`);
   }
   return registration;
+}
+
+/** One certificate, or one name, on two machines. */
+export function cloneOf({ namespace, name }: Registration["workload"]): BootstrapError {
+  return new BootstrapError("clone", `${namespace}/${name} belongs to another machine`);
 }
 
 function isDnsName(text: string): boolean {

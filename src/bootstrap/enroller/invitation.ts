@@ -20,6 +20,8 @@ const CONFLICT_ATTEMPTS = 12;
 interface Use {
   /** Fingerprint of the key that was certified. */
   readonly key: string;
+  /** For which machine; absent in what an older enroller wrote. */
+  readonly machine?: string;
   readonly atMs: number;
 }
 
@@ -76,6 +78,8 @@ export interface Attempt {
   readonly secret: Uint8Array;
   /** Fingerprint of the key to certify. */
   readonly key: string;
+  /** SHA-256 of the machine id, hexadecimal: it makes the workload's name. */
+  readonly machine: string;
   /** Where the host calls from. */
   readonly address: string;
   /** Unix milliseconds. */
@@ -84,6 +88,7 @@ export interface Attempt {
 
 /**
  * Spends one use, unless `approve` rejects. Two hosts cannot spend the last one: the count is written against the version that was read.
+ * The same key for the same machine is a repetition, and costs nothing; for another machine it would be a second host.
  *
  * @throws BootstrapError `invitation-…`; `try-again` if the API server is busy. Whether a secret is wrong or its
  *   invitation unknown is not told apart; expired and spent are told only to those who hold the secret.
@@ -109,16 +114,17 @@ export async function redeem(
     if (!allowed(terms.from, attempt.address)) {
       throw new BootstrapError("invitation-network", `the invitation may not be used from ${attempt.address}`);
     }
-    const repeated = state.uses.some((use) => use.key === attempt.key && attempt.wallMs - use.atMs < REPLAY_MS);
-    if (repeated) return terms;
-    if (state.uses.length >= terms.uses) {
+    const repeated = state.uses.some((use) => isRepetition(use, attempt));
+    if (!repeated && state.uses.length >= terms.uses) {
       throw new BootstrapError(
         "invitation-spent",
         `the invitation has been used ${times(terms.uses)}, as often as it allows`,
       );
     }
     await approve(terms);
-    const uses = [...state.uses, { key: attempt.key, atMs: attempt.wallMs }];
+    if (repeated) return terms;
+    const { key, machine, wallMs: atMs } = attempt;
+    const uses = [...state.uses, { key, machine, atMs }];
     try {
       await client.update<Secret>(SECRETS, enrollerNamespace, {
         ...object,
@@ -165,6 +171,10 @@ function read(object: Secret): { readonly terms: InvitationTerms; readonly state
       remedy: "ask for a new join string (`mesh-agent invite`)",
     });
   }
+}
+
+function isRepetition(use: Use, { key, machine, wallMs }: Attempt): boolean {
+  return use.key === key && use.machine === machine && wallMs - use.atMs < REPLAY_MS;
 }
 
 function allowed(networks: readonly string[], address: string): boolean {

@@ -4,7 +4,7 @@ import { createPrivateKey, type KeyObject, randomBytes, webcrypto, X509Certifica
 import * as x509 from "@peculiar/x509";
 import type { Millis } from "../../proxy/core/clock.ts";
 import { BootstrapError, chainsTo, derToPem, spkiFingerprint, splitPem, validity } from "../control/index.ts";
-
+import { derElements } from "./der.ts";
 import { forbidden } from "./name-constraints.ts";
 
 /** Clocks differ: a certificate is valid from a minute ago. */
@@ -28,20 +28,31 @@ export interface IssuedCertificate {
   readonly notAfterMs: number;
 }
 
+// Ours has some 200 bytes. Parsing costs time, and anybody who holds a string may send one.
+const MAX_REQUEST_BYTES = 4096;
+
 /**
- * Checks a certification request: readable, self-signature right, key ECDSA P-256 (the only kind that stock proxies
- * can use). Whatever names it asks for are ignored.
+ * Checks a certification request: one DER element and nothing behind it, self-signature right, key ECDSA P-256 (the only
+ * kind that stock proxies can use), and no word about names: the enroller chooses them, so that whoever asks for some
+ * has something in mind.
  * @throws BootstrapError `request-refused`.
  */
 export async function verifyRequest(der: Uint8Array): Promise<ProvenKey> {
+  if (der.length > MAX_REQUEST_BYTES)
+    throw refused(`the certification request has more than ${MAX_REQUEST_BYTES} bytes`);
   try {
+    // The parser behind would not mind what follows.
+    if (derElements(Buffer.from(der)).length !== 1) throw refused("there must be one certification request, and nothing behind it");
     const request = new x509.Pkcs10CertificateRequest(Buffer.from(der));
     const { algorithm, rawData } = request.publicKey;
     if (algorithm.name !== "ECDSA" || (algorithm as webcrypto.EcKeyAlgorithm).namedCurve !== "P-256") {
-      throw new BootstrapError("request-refused", "the key of the request is not ECDSA P-256");
+      throw refused("the key of the request is not ECDSA P-256");
+    }
+    if (request.subject !== "" || request.attributes.length > 0) {
+      throw refused("the request asks for a name or an extension: the enroller chooses them");
     }
     if (!(await request.verify(webcrypto as Crypto))) {
-      throw new BootstrapError("request-refused", "the request does not prove that its key is held");
+      throw refused("the request does not prove that its key is held");
     }
     const spki = Buffer.from(rawData);
     return { spki, fingerprint: spkiFingerprint(spki) };
@@ -49,6 +60,10 @@ export async function verifyRequest(der: Uint8Array): Promise<ProvenKey> {
     if (error instanceof BootstrapError) throw error;
     throw new BootstrapError("request-refused", "the certification request cannot be read", { cause: error });
   }
+}
+
+function refused(why: string): BootstrapError {
+  return new BootstrapError("request-refused", why);
 }
 
 /** Signs with one CA key. A replaced Secret makes a new issuer. */

@@ -1,4 +1,5 @@
 import { X509Certificate } from "@peculiar/x509";
+import { derElements } from "./der.ts";
 
 /** What a CA certificate allows the names under it to be (RFC 5280 §4.2.1.10), as far as our leaves have such names. */
 interface Subtrees {
@@ -65,34 +66,17 @@ function underUri(host: string, base: string): boolean {
 function constraintsOf(der: Uint8Array): NameConstraints | undefined {
   const extension = new X509Certificate(new Uint8Array(der)).getExtension(NAME_CONSTRAINTS);
   if (extension === null) return undefined;
-  const [outer] = elements(Buffer.from(extension.value));
+  const [outer] = derElements(Buffer.from(extension.value));
   if (outer?.tag !== SEQUENCE) throw new Error("the name constraints of a CA cannot be read");
-  const lists = elements(outer.content);
+  const lists = derElements(outer.content);
   const subtrees = (tag: number): Subtrees => {
-    const bases = elements(lists.find((list) => list.tag === tag)?.content ?? Buffer.alloc(0)).flatMap(
+    const bases = derElements(lists.find((list) => list.tag === tag)?.content ?? Buffer.alloc(0)).flatMap(
       // GeneralSubtree: the base comes first; minimum and maximum are not used in practice.
-      ({ content }) => elements(content).slice(0, 1),
+      ({ content }) => derElements(content).slice(0, 1),
     );
     const of = (kind: number) =>
       bases.filter((base) => base.tag === kind).map((base) => base.content.toString("latin1"));
     return { dns: of(DNS), uri: of(URI) };
   };
   return { permitted: subtrees(PERMITTED), excluded: subtrees(EXCLUDED) };
-}
-
-/** Splits DER into its elements (X.690 §8.1). @throws Error on anything that does not end where it says. */
-function elements(der: Buffer): readonly { readonly tag: number; readonly content: Buffer }[] {
-  const found: { tag: number; content: Buffer }[] = [];
-  for (let at = 0; at < der.length; ) {
-    const tag = der[at] as number;
-    const form = der[at + 1] ?? 0x80;
-    const octets = form < 0x80 ? 0 : form & 0x7f;
-    if ((form >= 0x80 && octets === 0) || octets > 3 || at + 2 + octets > der.length) throw new Error("not DER");
-    const length = octets === 0 ? form : der.readUIntBE(at + 2, octets);
-    const start = at + 2 + octets;
-    if (start + length > der.length) throw new Error("not DER");
-    found.push({ tag, content: der.subarray(start, start + length) });
-    at = start + length;
-  }
-  return found;
 }

@@ -1,6 +1,6 @@
 import net, { type Socket } from "node:net";
 import type { Millis } from "../../proxy/core/clock.ts";
-import type { Log } from "../control/index.ts";
+import { type Log, sourceKey } from "../control/index.ts";
 
 /** The proxy port of a destination pod: what is inside the TLS stream says whether 8086 or 8090 is meant. */
 const PROXY_PORT = 4143;
@@ -11,8 +11,9 @@ export interface PassThroughOptions {
   readonly log: Log;
   /** For each pod that is tried; at most {@link MAX_ATTEMPTS} are. */
   readonly connectTimeoutMs: Millis;
-  /** Connections at once. */
+  /** Connections at once, and of those from one source. */
   readonly maxConnections: number;
+  readonly maxPerSource?: number;
   readonly port?: number;
 }
 
@@ -25,6 +26,8 @@ const MAX_ATTEMPTS = 3;
 export class PassThrough {
   readonly #options: PassThroughOptions;
   readonly #open = new Set<Socket>();
+  /** Anybody may ask to be carried: who they are is judged at the other end. */
+  readonly #sources = new Map<string, number>();
   #turn = 0;
 
   constructor(options: PassThroughOptions) {
@@ -33,12 +36,21 @@ export class PassThrough {
 
   /** Takes a socket none of whose bytes have been consumed. Destroys it if no pod takes the connection. */
   carry(client: Socket): void {
-    if (this.#open.size >= this.#options.maxConnections) {
+    const { maxConnections, maxPerSource = maxConnections } = this.#options;
+    const source = sourceKey(client.remoteAddress ?? "");
+    const count = this.#sources.get(source) ?? 0;
+    if (this.#open.size >= maxConnections || count >= maxPerSource) {
       client.destroy();
       return;
     }
     this.#open.add(client);
-    client.once("close", () => this.#open.delete(client));
+    this.#sources.set(source, count + 1);
+    client.once("close", () => {
+      this.#open.delete(client);
+      const left = (this.#sources.get(source) ?? 1) - 1;
+      if (left === 0) this.#sources.delete(source);
+      else this.#sources.set(source, left);
+    });
     // In turn: streams last an hour, and should not all end on the first pod of a sorted list.
     const pods = this.#options.pods();
     const from = pods.length === 0 ? 0 : this.#turn++ % pods.length;

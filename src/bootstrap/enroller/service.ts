@@ -24,18 +24,19 @@ import {
   pemToDer,
   refusalOf,
   type Scheduler,
+  shownVersion,
   type WorkloadName,
 } from "../control/index.ts";
 import { readWorkload } from "./apply.ts";
-import { type AttachCall, type Attachments, authenticate } from "./attach.ts";
+import { type AttachCall, type Attachments, cloneOf } from "./attach.ts";
 import { redeem } from "./invitation.ts";
 import { recordIssue } from "./issue-record.ts";
 import { type ProvenKey, verifyRequest } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
 import type { Mesh } from "./mesh.ts";
 import { planRegistration, type Registration, readRegistration, withCertificate, workloadNameOf } from "./plan.ts";
-import type { RateLimit } from "./rate-limit.ts";
-import { RefusalRecord } from "./refusal-record.ts";
+import { RateLimit, RESOLVE_LIMIT, SIGNATURE_LIMIT } from "./rate-limit.ts";
+import type { RefusalRecord } from "./refusal-record.ts";
 import type { Registrar } from "./registrar.ts";
 import { RESOLVE_TTL_SECONDS, type Resolver } from "./resolve.ts";
 import type { InvitationTerms } from "./terms.ts";
@@ -52,6 +53,7 @@ export interface EnrollerServiceOptions {
   readonly attachments: Attachments;
   readonly resolver: Resolver;
   readonly limit: RateLimit;
+  readonly refusals: RefusalRecord;
   readonly namespace: string;
   readonly version: string;
   readonly lifetimeMs: Millis;
@@ -62,11 +64,11 @@ export interface EnrollerServiceOptions {
 /** The four calls of the enroller. What they refuse, they refuse with a {@link BootstrapError}. */
 export class EnrollerService {
   readonly #options: EnrollerServiceOptions;
-  readonly #refusals: RefusalRecord;
+  readonly #signatures = new RateLimit(SIGNATURE_LIMIT);
+  readonly #names = new RateLimit(RESOLVE_LIMIT);
 
   constructor(options: EnrollerServiceOptions) {
     this.#options = options;
-    this.#refusals = new RefusalRecord(options.log, options.scheduler);
   }
 
   register(server: Server): void {
@@ -102,6 +104,7 @@ export class EnrollerService {
       id: request.invitationId,
       secret: request.secret,
       key: key.fingerprint,
+      machine,
       address: peer.address,
       wallMs,
     };
@@ -124,9 +127,14 @@ export class EnrollerService {
   }
 
   async renew(request: RenewRequest, peer: Peer): Promise<MessageInitShape<typeof RenewResponseSchema>> {
-    const { client, scheduler, mesh } = this.#options;
+    const { attachments, scheduler, mesh } = this.#options;
     this.#checkVersion(request.version);
-    const registration = await authenticate(client, mesh, peer, request.namespace, request.name, scheduler.wallMs());
+    const registration = await attachments.authenticate(peer, request.namespace, request.name);
+    // One certificate on two machines: the second would renew the first one's key away. Older agents do not say.
+    if (request.machine !== "" && request.machine !== registration.machine) throw cloneOf(registration.workload);
+    if (!this.#signatures.admit(`${request.namespace}/${request.name}`, scheduler.now())) {
+      throw new BootstrapError("rate-limited", `${request.namespace}/${request.name} renews too often`);
+    }
     const key = await verifyRequest(request.csr);
     const certificate = await this.#issue(key, registration.workload, (latest) => {
       if (latest !== undefined && latest.revoked === undefined) return latest;
@@ -141,9 +149,14 @@ export class EnrollerService {
   }
 
   async resolve(request: ResolveRequest, peer: Peer): Promise<MessageInitShape<typeof ResolveResponseSchema>> {
-    const { resolver, mesh, scheduler } = this.#options;
-    if (peer.identity === undefined || parseIdentityName(peer.identity, mesh.names) === undefined) {
+    const { resolver, mesh, scheduler, attachments } = this.#options;
+    const { certificate } = peer;
+    if (certificate === undefined || parseIdentityName(peer.identity ?? "", mesh.names) === undefined) {
       throw new BootstrapError("no-identity", "this call needs a certificate of this mesh");
+    }
+    if (attachments.isRevoked(certificate)) throw new BootstrapError("revoked", "this host was revoked");
+    if (!this.#names.admit(certificate.fingerprint256.replaceAll(":", ""), scheduler.now())) {
+      throw new BootstrapError("rate-limited", `${peer.identity} asks for too many names`);
     }
     const { exists, addresses } = await resolver.resolve(request.name, mesh.clusterDomain, scheduler.now());
     return { exists, addresses: [...addresses], ttlSeconds: RESOLVE_TTL_SECONDS };
@@ -202,8 +215,10 @@ export class EnrollerService {
   #checkVersion(theirs: string): void {
     const { version } = this.#options;
     if (compatible(version, theirs)) return;
-    const shown = /^[0-9A-Za-z.+-]{1,40}$/.test(theirs) ? theirs : "of unknown version";
-    throw new BootstrapError("version-skew", `agent ${shown} and enroller ${version} do not fit together`);
+    throw new BootstrapError(
+      "version-skew",
+      `agent ${shownVersion(theirs)} and enroller ${version} do not fit together`,
+    );
   }
 
   #unary<I extends MessageShape<DescMessage>, O>(handle: (request: I, peer: Peer) => Promise<O>) {
@@ -218,9 +233,9 @@ export class EnrollerService {
       handle(call.request, peer).then(
         (answer) => callback(null, answer),
         (error: unknown) => {
-          const { log } = this.#options;
+          const { log, refusals } = this.#options;
           if (error instanceof BootstrapError) {
-            this.#refusals.refused(call.getPath(), peer, error);
+            refusals.refused(call.getPath(), peer, error, invitationOf(call.request));
           } else {
             log.error({ call: call.getPath(), error: String(error) }, "call failed");
           }
@@ -229,4 +244,10 @@ export class EnrollerService {
       );
     };
   }
+}
+
+/** Which string was used, where one was: its id is no secret. */
+function invitationOf(request: MessageShape<DescMessage>): Readonly<Record<string, string>> {
+  const id = "invitationId" in request ? String(request.invitationId) : "";
+  return /^[0-9a-f]{10}$/.test(id) ? { invitation: id } : {};
 }

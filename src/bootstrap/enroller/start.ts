@@ -21,6 +21,7 @@ import { Mesh } from "./mesh.ts";
 import { OwnIdentity } from "./own-identity.ts";
 import { PassThrough } from "./pass-through.ts";
 import { ENROLL_LIMIT, RateLimit, type RateLimitOptions } from "./rate-limit.ts";
+import { RefusalRecord } from "./refusal-record.ts";
 import { Registrar } from "./registrar.ts";
 import { Resolver } from "./resolve.ts";
 import { EnrollerService } from "./service.ts";
@@ -98,8 +99,10 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     settleMinMs: options.settleMs?.min ?? 1000,
     settleMaxMs: options.settleMs?.max ?? 10_000,
   });
+  const refusals = new RefusalRecord({ log, scheduler, shun: (peer, ms) => server.shun(peer, ms) });
   const attachments = new Attachments({
     client,
+    refusals,
     scheduler,
     log,
     mesh,
@@ -119,6 +122,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     registrar,
     attachments,
     resolver: new Resolver(client),
+    refusals,
     limit: new RateLimit(options.enrollLimit ?? ENROLL_LIMIT),
     namespace,
     version,
@@ -129,7 +133,8 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     pods: () => mesh.destinationPods(),
     log,
     connectTimeoutMs: 3000,
-    maxConnections: 2048,
+    maxConnections: 8192,
+    maxPerSource: 2048,
     ...(options.passThroughPort !== undefined && { port: options.passThroughPort }),
   });
   const ourName = enrollerName(mesh.names);
@@ -138,6 +143,8 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     identity: await own.start(),
     services: (grpc) => service.register(grpc),
     log,
+    turnedAway: (what, address, message) =>
+      refusals.refused(what, { address, identity: undefined }, { code: "request-refused", message }),
     route: ({ serverName, alpn }, socket) => {
       if (serverName === ourName) return "terminate";
       if (serverName !== theirName || !alpn.includes(TRANSPORT_ALPN)) return "refuse";

@@ -11,6 +11,8 @@ export interface RenewOptions {
   /** Tried in this order. */
   readonly enrollers: readonly string[];
   readonly version: string;
+  /** SHA-256 of the machine id, hexadecimal. */
+  readonly machine: string;
   readonly wallMs: () => number;
 }
 
@@ -34,7 +36,7 @@ export async function renew(options: RenewOptions): Promise<WorkloadIdentity> {
 
 async function renewAt(
   address: string,
-  { identity, workload, mesh, version, wallMs }: RenewOptions,
+  { identity, workload, mesh, version, machine, wallMs }: RenewOptions,
 ): Promise<WorkloadIdentity> {
   const client = new EnrollerClient(address, {
     serverName: enrollerName(mesh),
@@ -44,7 +46,7 @@ async function renewAt(
   const key = generateKey();
   try {
     const { namespace, name } = workload;
-    const answer = await client.renew({ version, csr: certificationRequest(key), namespace, name });
+    const answer = await client.renew({ version, csr: certificationRequest(key), namespace, name, machine });
     const generation = identity.generation + 1;
     return acceptAnswer(answer.certificate, answer.trustAnchors, { key, workload, mesh, wallMs: wallMs(), generation });
   } finally {

@@ -20,6 +20,8 @@ export interface EnrolledIdentityOptions {
   /** Read at every attempt: the order may change, the last one that worked first. */
   readonly enrollers: () => readonly string[];
   readonly version: string;
+  /** SHA-256 of the machine id, hexadecimal. */
+  readonly machine: string;
   readonly scheduler: Scheduler;
   readonly log: Log;
   /** Keeps a new generation. What it throws is logged and tried again with the next change: a full disk stops nothing. */
@@ -112,7 +114,7 @@ export class EnrolledIdentity implements IdentitySource {
 
   /** Renews at once, as an operator may ask. @throws BootstrapError */
   async renewNow(): Promise<WorkloadIdentity> {
-    const { workload, mesh, enrollers, version, scheduler } = this.#options;
+    const { workload, mesh, enrollers, version, machine, scheduler } = this.#options;
     const before = this.#identity;
     if (before === undefined) throw new BootstrapError("no-identity", "there is no identity to renew");
     const fresh = await (this.#options.renew ?? renew)({
@@ -121,6 +123,7 @@ export class EnrolledIdentity implements IdentitySource {
       mesh,
       enrollers: enrollers(),
       version,
+      machine,
       wallMs: () => scheduler.wallMs(),
     });
     // Shut down meanwhile.

@@ -129,6 +129,7 @@ describe("joining", () => {
       mesh: configuration,
       enrollers,
       version: VERSION,
+      machine: machineOf("vm-1"),
       wallMs: Date.now,
     });
     expect(again.generation).toBe(2);

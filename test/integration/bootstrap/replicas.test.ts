@@ -66,6 +66,7 @@ async function host(
     workload,
     mesh: enrolment.configuration,
     enrollers: () => enrolment.enrollers,
+    machine,
     version: "0.1.0",
     scheduler: realScheduler,
     log: silentLog,

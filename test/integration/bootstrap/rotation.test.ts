@@ -61,6 +61,7 @@ async function host(kube: MemoryKube, ca: { root: TestPair }, address: string, n
   };
   const identity = new EnrolledIdentity({
     ...shared,
+    machine,
     identity: enrolment.identity,
     enrollers: () => enrollers,
     save: () => {},

@@ -19,11 +19,15 @@ beforeEach(() => {
 async function prepare(overrides: Parameters<typeof testTerms>[0] = {}) {
   const invitation = newInvitation(testTerms({ expiresAtMs: NOW + 1000, ...overrides }), "linkerd");
   await kube.create(SECRETS, "linkerd", invitation.object);
-  return (key: string, more: { address?: string; wallMs?: number; secret?: Buffer; id?: string } = {}) =>
+  return (
+    key: string,
+    more: { address?: string; wallMs?: number; secret?: Buffer; id?: string; machine?: string } = {},
+  ) =>
     redeem(kube, "linkerd", {
       id: invitation.id,
       secret: invitation.secret,
       key,
+      machine: "machine-a",
       address: "192.0.2.1",
       wallMs: NOW,
       ...more,
@@ -58,6 +62,29 @@ describe("an invitation", () => {
     await expect(use("key-a", { wallMs: NOW + 601_000 })).rejects.toMatchObject({ code: "invitation-spent" });
   });
 
+  it("does not take the same key for another machine for a repetition: that would be a second host for one use", async () => {
+    const use = await prepare();
+    await use("key-a");
+    await expect(use("key-a", { machine: "machine-b" })).rejects.toMatchObject({ code: "invitation-spent" });
+  });
+
+  it("asks for approval again when an answer is repeated", async () => {
+    const invitation = newInvitation(testTerms({ expiresAtMs: NOW + 1000 }), "linkerd");
+    await kube.create(SECRETS, "linkerd", invitation.object);
+    const attempt = {
+      id: invitation.id,
+      secret: invitation.secret,
+      key: "a",
+      machine: "m",
+      address: "192.0.2.1",
+      wallMs: NOW,
+    };
+    await redeem(kube, "linkerd", attempt);
+    await expect(redeem(kube, "linkerd", attempt, () => Promise.reject(new Error("attached")))).rejects.toThrow(
+      "attached",
+    );
+  });
+
   it("ends", async () => {
     const use = await prepare();
     await expect(use("key", { wallMs: NOW + 1000 })).rejects.toMatchObject({ code: "invitation-expired" });
@@ -82,14 +109,28 @@ describe("an invitation", () => {
   it("is not any Secret that happens to have the name", async () => {
     const invitation = newInvitation(testTerms(), "linkerd");
     await kube.create(SECRETS, "linkerd", { ...invitation.object, type: "Opaque" } as Secret);
-    const attempt = { id: invitation.id, secret: invitation.secret, key: "a", address: "192.0.2.1", wallMs: NOW };
+    const attempt = {
+      id: invitation.id,
+      secret: invitation.secret,
+      key: "a",
+      machine: "m",
+      address: "192.0.2.1",
+      wallMs: NOW,
+    };
     await expect(redeem(kube, "linkerd", attempt)).rejects.toMatchObject({ code: "invitation-wrong" });
   });
 
   it("costs no use if the host is refused for another reason", async () => {
     const invitation = newInvitation(testTerms({ expiresAtMs: NOW + 1000 }), "linkerd");
     await kube.create(SECRETS, "linkerd", invitation.object);
-    const attempt = { id: invitation.id, secret: invitation.secret, key: "a", address: "192.0.2.1", wallMs: NOW };
+    const attempt = {
+      id: invitation.id,
+      secret: invitation.secret,
+      key: "a",
+      machine: "m",
+      address: "192.0.2.1",
+      wallMs: NOW,
+    };
     await expect(redeem(kube, "linkerd", attempt, () => Promise.reject(new Error("no")))).rejects.toThrow("no");
     await redeem(kube, "linkerd", { ...attempt, key: "b" });
   });

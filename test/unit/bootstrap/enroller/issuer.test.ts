@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { alternativeNames, validity } from "../../../../src/bootstrap/control/index.ts";
 import { Issuer, verifyRequest } from "../../../../src/bootstrap/enroller/issuer.ts";
 import { certificationRequest, generateKey, publicKeyDer } from "../../../../src/bootstrap/identity/index.ts";
+import { BAD_REQUESTS } from "../../../support/certification-requests.ts";
 import { type TestPair, testCertificate, testMeshCa } from "../../../support/test-ca.ts";
 
 const NAMES = { dns: "a.b.serviceaccount.identity.linkerd.cluster.local", uri: "spiffe://cluster.local/ns/b/sa/a" };
@@ -30,6 +31,13 @@ describe("a request", () => {
     await expect(verifyRequest(request)).rejects.toMatchObject({ code: "request-refused" });
     await expect(verifyRequest(Buffer.from("garbage"))).rejects.toMatchObject({ code: "request-refused" });
     await expect(verifyRequest(Buffer.alloc(0))).rejects.toMatchObject({ code: "request-refused" });
+  });
+
+  it.each(BAD_REQUESTS)("is refused with %s", async (_what, request, why) => {
+    await expect(Promise.resolve(request()).then(verifyRequest)).rejects.toMatchObject({
+      code: "request-refused",
+      message: expect.stringContaining(why),
+    });
   });
 
   it("is refused with the public key of another, whose private half is not held", async () => {

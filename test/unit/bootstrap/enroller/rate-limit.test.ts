@@ -14,6 +14,11 @@ it("counts a whole IPv6 /64 as one source", () => {
   const limit = new RateLimit({ burst: 1, refillMs: 1000, maxSources: 10 });
   expect(limit.admit("2001:db8:1:2:3:4:5:6", 0)).toBe(true);
   expect(limit.admit("2001:db8:1:2:ffff:4:5:6", 0)).toBe(false);
+  // However it is spelled: zeros are left out where they are, and those are the addresses that one host has most of.
+  expect(limit.admit("2001:db8::1", 0)).toBe(true);
+  for (const same of ["2001:db8::2", "2001:DB8:0:0:ffff::9", "2001:db8:0:0::%eth0"])
+    expect(limit.admit(same, 0)).toBe(false);
+  expect(limit.admit("2001:db8:0:1::1", 0)).toBe(true);
 });
 
 it("forgets the source unused for longest, so that memory is bounded", () => {

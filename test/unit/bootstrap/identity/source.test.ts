@@ -56,6 +56,7 @@ function source(first = identity(scheduler.wallMs())): EnrolledIdentity {
     workload: { namespace: "shop", name: "app-1", serviceAccount: "app" },
     mesh: { controlPlaneNamespace: "linkerd", trustDomain: "td" },
     enrollers: () => ["192.0.2.1:4145"],
+    machine: "",
     version: "0.1.0",
     scheduler,
     log: silentLog,
