@@ -39,14 +39,16 @@ const sessions: (http2.ClientHttp2Session | undefined)[] = Array(CONNECTIONS).fi
 
 function connect(slot: number): void {
   said.connections++;
-  const socket = tls.connect({
+  // `net`'s option, which the types of `tls` leave out.
+  const from: tls.ConnectionOptions & { readonly localAddress: string } = {
     host: "127.0.0.1",
     port,
     localAddress: source,
     servername: serverName,
     rejectUnauthorized: false,
     ALPNProtocols: ["h2"],
-  });
+  };
+  const socket = tls.connect(from);
   const again = () => {
     sessions[slot] = undefined;
   };

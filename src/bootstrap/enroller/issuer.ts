@@ -42,7 +42,8 @@ export async function verifyRequest(der: Uint8Array): Promise<ProvenKey> {
     throw refused(`the certification request has more than ${MAX_REQUEST_BYTES} bytes`);
   try {
     // The parser behind would not mind what follows.
-    if (derElements(Buffer.from(der)).length !== 1) throw refused("there must be one certification request, and nothing behind it");
+    if (derElements(Buffer.from(der)).length !== 1)
+      throw refused("there must be one certification request, and nothing behind it");
     const request = new x509.Pkcs10CertificateRequest(Buffer.from(der));
     const { algorithm, rawData } = request.publicKey;
     if (algorithm.name !== "ECDSA" || (algorithm as webcrypto.EcKeyAlgorithm).namedCurve !== "P-256") {

@@ -102,6 +102,8 @@ export class AttachClient {
   #heardAt: Millis | undefined;
   #state: AttachState = { kind: "detached", error: undefined, failures: 0 };
   #readiness: HostReadiness = STARTING;
+  /** What the enroller was told last. */
+  #told: HostReadiness = STARTING;
   #client: EnrollerClient | undefined;
   #stream: AttachStream | undefined;
   #sequence = 0n;
@@ -242,7 +244,9 @@ export class AttachClient {
         this.#setState({ kind: "attached", enroller: address, version, skewMs: Number(wallMs) - scheduler.wallMs() });
         log.info({ enroller: address, version }, "attached");
         handlers.observed?.(observedAddress);
-        this.#schedule();
+        // What changed since Hello was written.
+        if (this.#told === this.#readiness) this.#schedule();
+        else this.#beat();
         if (this.#leaving !== undefined) this.#sayLeave();
         break;
       }
@@ -362,6 +366,7 @@ export class AttachClient {
   }
 
   #heartbeat(): MessageInitShape<typeof HeartbeatSchema> {
+    this.#told = this.#readiness;
     return { sequence: ++this.#sequence, ...this.#readiness, addresses: [...this.#options.addresses()] };
   }
 
