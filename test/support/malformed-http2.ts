@@ -88,6 +88,33 @@ export const encodings: [string, Encode][] = [
   ],
 ];
 
+/** What makes a request one of gRPC. */
+export const GRPC: Fields = [
+  ["content-type", "application/grpc"],
+  ["te", "trailers"],
+];
+
+/** The vector's fields as a request of gRPC; a TE of its own stays the only one. */
+export function asGrpc(vector: MalformedRequest): Fields {
+  return [...vector.fields, ...GRPC.filter(([name]) => !vector.fields.some(([other]) => other === name))];
+}
+
+/** Makes a table entry of each field (RFC 7541 §6.2.1). */
+export function indexing(fields: Fields): Buffer {
+  return Buffer.concat(
+    fields.map((field) => {
+      const literal = literals([field], 0x00, false);
+      literal[0] = 0x40;
+      return literal;
+    }),
+  );
+}
+
+/** Refers to the entries that {@link indexing} the same fields just made: the first is the oldest. */
+export function references(fields: Fields): Buffer {
+  return Buffer.from(fields.map((_, i) => 0x80 | (61 + fields.length - i)));
+}
+
 /** A header block as HEADERS and CONTINUATION frames. */
 export function headerFrames(streamId: number, parts: Buffer[], endStream: boolean): Buffer[] {
   return parts.map((part, i) => {

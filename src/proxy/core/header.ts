@@ -11,6 +11,12 @@ export class HeaderName {
   readonly canonical: HeaderName;
   /** Connection-specific (RFC 9110 §7.6.1): never forwarded to the next hop, an error in HTTP/2 (RFC 9113 §8.2.2). */
   readonly hopByHop: boolean;
+  /**
+   * A name that some applications cannot tell from one of ours: CGI and its heirs read `-` and `_` alike (WSGI, Rack,
+   * PHP), so `Content_Length` would frame a message a second time there and `l5d_client_id` name a client. Dropped
+   * wherever it comes in, as nginx does with every such name.
+   */
+  readonly isLookalike: boolean;
   /** Position of the name in the HPACK static table (RFC 7541 appendix A), 0 if it is not there. Set by `hpack/`. */
   staticIndex = 0;
   /**
@@ -24,6 +30,7 @@ export class HeaderName {
     this.lower = lower;
     this.canonical = canonical ?? this;
     this.hopByHop = canonical?.hopByHop ?? hopByHop;
+    this.isLookalike = canonical?.isLookalike ?? (lower.includes("_") && IMITATED.has(lower.replaceAll("_", "-")));
   }
 }
 
@@ -35,6 +42,14 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "proxy-connection",
   "transfer-encoding",
   "upgrade",
+]);
+
+/** Names that frame, route or identify. */
+const IMITATED: ReadonlySet<string> = new Set([
+  "content-length",
+  "transfer-encoding",
+  "l5d-client-id",
+  "x-forwarded-client-cert",
 ]);
 
 // A stranger chooses names freely: past this many spellings, names are still valid but no longer remembered.
@@ -102,6 +117,7 @@ export const H = {
   trailer: known("trailer"),
   transferEncoding: known("transfer-encoding"),
   upgrade: known("upgrade"),
+  xForwardedClientCert: known("x-forwarded-client-cert"),
 } as const;
 
 /** An ordered list of fields. Duplicates and spelling survive; values are latin1 text, one char per byte. */

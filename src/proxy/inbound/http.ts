@@ -252,7 +252,10 @@ class GrpcStatus implements Service, ResponseLayer {
   }
 }
 
-/** `l5d-client-id` says who the client proved to be, or is absent. */
+/**
+ * `l5d-client-id` says who the client proved to be, or is absent. Who proved nothing has no certificate to speak of
+ * either: Envoy's `x-forwarded-client-cert` would be one that it made up.
+ */
 function clientIdentity(): Layer {
   return {
     named: "client-identity",
@@ -261,7 +264,10 @@ function clientIdentity(): Layer {
         const { id } = x.peer.client;
         const { headers } = x.request;
         if (id !== undefined) headers.set(H.l5dClientId, id);
-        else if (headers.has(H.l5dClientId)) headers.remove(H.l5dClientId.lower);
+        else {
+          if (headers.has(H.l5dClientId)) headers.remove(H.l5dClientId.lower);
+          if (headers.has(H.xForwardedClientCert)) headers.remove(H.xForwardedClientCert.lower);
+        }
         inner.call(x);
       },
     }),

@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { parseCidr } from "../../../src/proxy/core/address.ts";
 import { type Authorization, defaultInboundPolicy, type InboundPolicy } from "../../../src/proxy/policy/index.ts";
-import type { Hops } from "../../support/hops.ts";
+import { CLIENT_NAME, type Hops } from "../../support/hops.ts";
 import { ANYONE, detect, InboundSite, inboundPolicy, routeTo } from "../../support/inbound-site.ts";
 import { speak } from "../../support/meshed-client.ts";
 import { until } from "../../support/until.ts";
@@ -71,6 +71,25 @@ describe("headers", () => {
       forwarded: "for=c",
     });
     expect(seen[0]?.headers["l5d-client-id"]).toBeUndefined();
+  });
+
+  test("that name a client are nobody's to send who proved nothing, in whatever spelling an application reads", async () => {
+    const { seen, intercepted, hops } = await start();
+    const forged = [
+      "L5D-Client-ID: admin",
+      "l5d_client_id: admin",
+      "L5d-client_Id: admin",
+      "X-Forwarded-Client-Cert: By=spiffe://a;URI=spiffe://admin",
+      "x_forwarded_client_cert: URI=spiffe://admin",
+    ];
+    await tell(intercepted, request(`${forged.join("\r\n")}\r\n`));
+    expect(seen[0]?.rawHeaders.map((text) => text.toLowerCase())).not.toContainEqual(
+      expect.stringMatching(/admin|client/),
+    );
+    // A peer with an identity passes on what its own proxy said, but cannot be somebody else.
+    await speak(hops, "none", request(`${forged.join("\r\n")}\r\n`), { port: intercepted });
+    expect(seen[1]?.headers["l5d-client-id"]).toBe(CLIENT_NAME);
+    expect(Object.keys(seen[1]?.headers ?? {}).filter((name) => name.includes("_"))).toEqual([]);
   });
 
   test("that a route changes: added, then set, then removed; also who calls", async () => {

@@ -46,7 +46,7 @@ export function parseFields(
       if (before !== SP && before !== TAB) break;
       last--;
     }
-    into.add(name, text.slice(start, last));
+    if (!name.isLookalike) into.add(name, text.slice(start, last));
     at = end + 2;
   }
   return undefined;

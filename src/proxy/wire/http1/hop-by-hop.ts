@@ -36,7 +36,7 @@ export function stripHopByHop(headers: HeaderList): string | undefined {
     const name = names[i];
     if (name === undefined) continue;
     if (name.canonical === H.te) te = true;
-    else if (name.hopByHop && name.canonical !== H.transferEncoding) found = true;
+    else if (name.hopByHop ? name.canonical !== H.transferEncoding : name.canonical === H.http2Settings) found = true;
   }
   if (found) {
     const named = namedByConnection(headers);
@@ -46,7 +46,7 @@ export function stripHopByHop(headers: HeaderList): string | undefined {
     headers.remove(H.keepAlive.lower);
     headers.remove(H.proxyConnection.lower);
     headers.remove(H.upgrade.lower);
-    // Goes with `Upgrade: h2c`, also when Connection forgets to name it.
+    // Goes with `Upgrade: h2c`, also when Connection forgets to name it, or there is none.
     headers.remove(H.http2Settings.lower);
   }
   if (te) {

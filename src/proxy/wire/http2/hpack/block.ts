@@ -87,6 +87,8 @@ export class HeaderBlock {
       case FieldKind.status:
         if (this.#pseudo(this.status)) this.status = value;
         return;
+      case FieldKind.lookalike:
+        return;
       case FieldKind.contentLength:
         // RFC 9110 §8.6 lets a recipient take two equal ones for one; nobody honest sends them, so none is taken.
         if (this.contentLength !== undefined) this.fault ??= "more than one content-length";

@@ -35,6 +35,7 @@ export const FieldKind = {
   te: 9,
   connectionSpecific: 10,
   malformed: 11,
+  lookalike: 12,
 } as const;
 export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind];
 
@@ -53,6 +54,7 @@ const KINDS: ReadonlyMap<HeaderName, FieldKind> = new Map<HeaderName, FieldKind>
 
 export function fieldKind(name: HeaderName): FieldKind {
   if (name.hopByHop) return FieldKind.connectionSpecific;
+  if (name.isLookalike) return FieldKind.lookalike;
   return KINDS.get(name.canonical) ?? FieldKind.regular;
 }
 
@@ -74,6 +76,7 @@ export function valueFault(kind: FieldKind, value: string, classes: number): str
   }
   switch (kind) {
     case FieldKind.regular:
+    case FieldKind.lookalike:
       return undefined;
     case FieldKind.method:
       // House rule: `get` is a token, but a hop that folds case would see another request than we authorized.
