@@ -6,40 +6,35 @@ import {
   type MetricsRegistry,
 } from "../proxy/core/metrics.ts";
 import type { ResourceRef } from "../proxy/policy/index.ts";
+import { AnswerSeries, labelOf } from "./answer-series.ts";
 import { routeLabels } from "./labels.ts";
 
 /** `inbound_http_*` or, under a Server whose protocol is gRPC, `inbound_grpc_*` of one route (telemetry.md §1.4). */
 export class InboundRouteSeries {
   readonly #requests: Counter;
   readonly #duration: Histogram;
-  readonly #statuses = new Map<string, Counter>();
-  readonly #metrics: MetricsRegistry;
-  readonly #prefix: string;
-  readonly #labels: Labels;
+  readonly #statuses: AnswerSeries<Counter>;
 
   constructor(metrics: MetricsRegistry, grpc: boolean, server: ResourceRef, port: number, route: ResourceRef) {
-    this.#metrics = metrics;
-    this.#prefix = grpc ? "inbound_grpc" : "inbound_http";
-    this.#labels = {
+    const prefix = grpc ? "inbound_grpc" : "inbound_http";
+    const labels: Labels = {
       parent_group: server.group,
       parent_kind: server.kind.toLowerCase(),
       parent_name: server.name,
       parent_port: String(port),
       ...routeLabels(route, false),
     };
-    this.#requests = metrics.counter(`${this.#prefix}_requests_total`, this.#labels);
-    this.#duration = metrics.histogram(`${this.#prefix}_request_duration_seconds`, this.#labels, FINE_SECONDS_BUCKETS);
+    this.#requests = metrics.counter(`${prefix}_requests_total`, labels);
+    this.#duration = metrics.histogram(`${prefix}_request_duration_seconds`, labels, FINE_SECONDS_BUCKETS);
+    this.#statuses = new AnswerSeries(({ status }) =>
+      metrics.counter(`${prefix}_statuses_total`, { ...labels, status: labelOf(status) }),
+    );
   }
 
-  /** @param status - An HTTP status or gRPC's number; empty if there was no answer. */
-  ended(status: string, seconds: number): void {
-    let counter = this.#statuses.get(status);
-    if (counter === undefined) {
-      counter = this.#metrics.counter(`${this.#prefix}_statuses_total`, { ...this.#labels, status });
-      this.#statuses.set(status, counter);
-    }
+  /** @param status - An HTTP status or gRPC's number; undefined if there was no answer. */
+  ended(status: number | undefined, seconds: number): void {
     this.#requests.add(1);
-    counter.add(1);
+    this.#statuses.of(status, false, undefined, "").add(1);
     this.#duration.observe(seconds);
   }
 }

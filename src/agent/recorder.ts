@@ -15,6 +15,7 @@ import {
 import { type Backend, isFailure, type OutboundChoice, type Permit, type ResourceRef } from "../proxy/policy/index.ts";
 import { type AttemptRecorder, type Exchange, isGrpc, type Peer, type RetryMeter } from "../proxy/stack/index.ts";
 import type { Runtime } from "../proxy/transport/index.ts";
+import { type Answered, AnswerSeries, labelOf } from "./answer-series.ts";
 import { InboundRouteSeries, wasForwarded, wasRouted } from "./inbound-route-series.ts";
 import { endpointLabels, errorLabel, refLabels, routeLabels, serverLabels, targetLabels, tlsAccept } from "./labels.ts";
 
@@ -29,32 +30,27 @@ export interface RecorderOptions {
 /** Series of one label set, by response status. */
 class Series {
   readonly requests: Counter;
-  readonly #byStatus = new Map<string, { readonly responses: Counter; readonly latency: Histogram }>();
-  readonly #metrics: MetricsRegistry;
-  readonly #labels: Labels;
+  readonly #answers: AnswerSeries<{ readonly responses: Counter; readonly latency: Histogram }>;
 
   constructor(metrics: MetricsRegistry, labels: Labels) {
-    this.#metrics = metrics;
-    this.#labels = labels;
     this.requests = metrics.counter("request_total", labels);
+    this.#answers = new AnswerSeries((answered) => {
+      const code = withStatusCode(labels, answered.status);
+      return {
+        responses: metrics.counter("response_total", { ...code, ...classified(answered) }),
+        latency: metrics.histogram("response_latency_ms", code, LATENCY_MS_BUCKETS),
+      };
+    });
   }
 
-  ended(status: number | undefined, failure: boolean, grpcStatus: string, error: string, latencyMs: number): void {
-    const key = `${status} ${failure} ${grpcStatus} ${error}`;
-    let found = this.#byStatus.get(key);
-    if (found === undefined) {
-      const code = status === undefined ? this.#labels : { ...this.#labels, status_code: String(status) };
-      found = {
-        responses: this.#metrics.counter("response_total", {
-          ...code,
-          classification: failure ? "failure" : "success",
-          grpc_status: grpcStatus,
-          error,
-        }),
-        latency: this.#metrics.histogram("response_latency_ms", code, LATENCY_MS_BUCKETS),
-      };
-      this.#byStatus.set(key, found);
-    }
+  ended(
+    status: number | undefined,
+    failure: boolean,
+    grpcStatus: number | undefined,
+    error: string,
+    latencyMs: number,
+  ): void {
+    const found = this.#answers.of(status, failure, grpcStatus, error);
     found.responses.add(1);
     found.latency.observe(latencyMs);
   }
@@ -66,11 +62,9 @@ class RouteSeries {
   readonly prefix: string;
   readonly duration: Histogram;
   retry: RetrySeries | undefined;
-  readonly #metrics: MetricsRegistry;
-  readonly #statuses = new Map<string, Counter>();
+  readonly #statuses: AnswerSeries<Counter>;
 
   constructor(metrics: MetricsRegistry, grpc: boolean, parent: ResourceRef, route: ResourceRef) {
-    this.#metrics = metrics;
     this.prefix = grpc ? "outbound_grpc_route" : "outbound_http_route";
     this.labels = { ...refLabels("parent", parent, true), ...routeLabels(route, true) };
     this.duration = metrics.histogram(
@@ -78,17 +72,17 @@ class RouteSeries {
       { ...this.labels, hostname: "" },
       COARSE_SECONDS_BUCKETS,
     );
+    this.#statuses = new AnswerSeries((answered) =>
+      metrics.counter(`${this.prefix}_request_statuses_total`, {
+        ...this.labels,
+        hostname: "",
+        ...statusLabels(this.prefix, answered),
+      }),
+    );
   }
 
-  ended(status: string, error: string, seconds: number): void {
-    const key = `${status} ${error}`;
-    let counter = this.#statuses.get(key);
-    if (counter === undefined) {
-      const labels = { ...this.labels, hostname: "", ...statusLabels(this.prefix, status, error) };
-      counter = this.#metrics.counter(`${this.prefix}_request_statuses_total`, labels);
-      this.#statuses.set(key, counter);
-    }
-    counter.add(1);
+  ended(status: number | undefined, error: string, seconds: number): void {
+    this.#statuses.of(status, false, undefined, error).add(1);
     this.duration.observe(seconds);
   }
 }
@@ -97,35 +91,35 @@ class RouteSeries {
 class BackendSeries {
   readonly #requests: Counter;
   readonly #duration: Histogram;
-  readonly #metrics: MetricsRegistry;
-  readonly #prefix: string;
-  readonly #labels: Labels;
-  readonly #statuses = new Map<string, Counter>();
+  readonly #statuses: AnswerSeries<Counter>;
 
   constructor(metrics: MetricsRegistry, route: RouteSeries, backend: Backend) {
-    this.#metrics = metrics;
-    this.#prefix = `${route.prefix}_backend`;
-    this.#labels = { ...route.labels, ...refLabels("backend", backend.ref, true) };
-    this.#requests = metrics.counter(`${this.#prefix}_requests_total`, this.#labels);
-    this.#duration = metrics.histogram(`${this.#prefix}_response_duration_seconds`, this.#labels, FINE_SECONDS_BUCKETS);
+    const prefix = `${route.prefix}_backend`;
+    const labels = { ...route.labels, ...refLabels("backend", backend.ref, true) };
+    this.#requests = metrics.counter(`${prefix}_requests_total`, labels);
+    this.#duration = metrics.histogram(`${prefix}_response_duration_seconds`, labels, FINE_SECONDS_BUCKETS);
+    this.#statuses = new AnswerSeries((answered) =>
+      metrics.counter(`${prefix}_response_statuses_total`, { ...labels, ...statusLabels(prefix, answered) }),
+    );
   }
 
-  ended(status: string, error: string, seconds: number): void {
-    const key = `${status} ${error}`;
-    let counter = this.#statuses.get(key);
-    if (counter === undefined) {
-      const labels = { ...this.#labels, ...statusLabels(this.#prefix, status, error) };
-      counter = this.#metrics.counter(`${this.#prefix}_response_statuses_total`, labels);
-      this.#statuses.set(key, counter);
-    }
+  ended(status: number | undefined, error: string, seconds: number): void {
     this.#requests.add(1);
-    counter.add(1);
+    this.#statuses.of(status, false, undefined, error).add(1);
     this.#duration.observe(seconds);
   }
 }
 
-function statusLabels(prefix: string, status: string, error: string): Labels {
-  return { [prefix.startsWith("outbound_grpc") ? "grpc_status" : "http_status"]: status, error };
+function statusLabels(prefix: string, { status, error }: Answered): Labels {
+  return { [prefix.startsWith("outbound_grpc") ? "grpc_status" : "http_status"]: labelOf(status), error };
+}
+
+function withStatusCode(labels: Labels, status: number | undefined): Labels {
+  return status === undefined ? labels : { ...labels, status_code: labelOf(status) };
+}
+
+function classified({ failure, grpcStatus, error }: Answered): Labels {
+  return { classification: failure ? "failure" : "success", grpc_status: labelOf(grpcStatus), error };
 }
 
 /** All four are there as soon as a request with a retry policy was seen (telemetry.md §1.5). */
@@ -164,41 +158,31 @@ class RetrySeries implements RetryMeter {
 /** A ServiceProfile's route, outside the retries or inside. */
 class ProfileSeries {
   readonly #requests: Counter;
-  readonly #metrics: MetricsRegistry;
-  readonly #labels: Labels;
-  readonly #actual: boolean;
-  readonly #byStatus = new Map<string, Counter>();
-  readonly #latency = new Map<number | undefined, Histogram>();
+  readonly #answers: AnswerSeries<{ readonly responses: Counter; readonly latency: Histogram | undefined }>;
 
   constructor(metrics: MetricsRegistry, labels: Labels, actual: boolean) {
-    this.#metrics = metrics;
-    this.#labels = labels;
-    this.#actual = actual;
-    this.#requests = metrics.counter(actual ? "route_actual_request_total" : "route_request_total", labels);
+    const prefix = actual ? "route_actual" : "route";
+    this.#requests = metrics.counter(`${prefix}_request_total`, labels);
+    this.#answers = new AnswerSeries((answered) => {
+      const code = withStatusCode(labels, answered.status);
+      return {
+        responses: metrics.counter(`${prefix}_response_total`, { ...code, ...classified(answered) }),
+        latency: actual ? undefined : metrics.histogram("route_response_latency_ms", code, LATENCY_MS_BUCKETS),
+      };
+    });
   }
 
-  ended(status: number | undefined, failure: boolean, grpcStatus: string, error: string, latencyMs: number): void {
+  ended(
+    status: number | undefined,
+    failure: boolean,
+    grpcStatus: number | undefined,
+    error: string,
+    latencyMs: number,
+  ): void {
     this.#requests.add(1);
-    const key = `${status} ${failure} ${grpcStatus} ${error}`;
-    let responses = this.#byStatus.get(key);
-    const code = status === undefined ? this.#labels : { ...this.#labels, status_code: String(status) };
-    if (responses === undefined) {
-      responses = this.#metrics.counter(this.#actual ? "route_actual_response_total" : "route_response_total", {
-        ...code,
-        classification: failure ? "failure" : "success",
-        grpc_status: grpcStatus,
-        error,
-      });
-      this.#byStatus.set(key, responses);
-    }
-    responses.add(1);
-    if (this.#actual) return;
-    let latency = this.#latency.get(status);
-    if (latency === undefined) {
-      latency = this.#metrics.histogram("route_response_latency_ms", code, LATENCY_MS_BUCKETS);
-      this.#latency.set(status, latency);
-    }
-    latency.observe(latencyMs);
+    const found = this.#answers.of(status, failure, grpcStatus, error);
+    found.responses.add(1);
+    found.latency?.observe(latencyMs);
   }
 }
 
@@ -247,7 +231,7 @@ export class ExchangeRecorder implements AttemptRecorder {
     if (wasRouted(reason, x.dispatchedAt)) {
       if (wasForwarded(reason)) this.#count(entry.series, x);
       const status = permit.policy.protocol.kind === "grpc" ? x.grpcStatus : x.response?.status;
-      entry.routed.ended(status === undefined ? "" : String(status), (this.#now() - x.startedAt) / 1_000);
+      entry.routed.ended(status, (this.#now() - x.startedAt) / 1_000);
     }
     if (x.failure !== undefined)
       metrics
@@ -354,8 +338,7 @@ export class ExchangeRecorder implements AttemptRecorder {
     const status = endpointStatus(x);
     const error = status === undefined ? (x.failure?.reason === "response-timeout" ? "timeout" : "unclassified") : "";
     const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
-    const grpcStatus = x.grpcStatus === undefined ? "" : String(x.grpcStatus);
-    series.ended(status, this.#failed(x, status), grpcStatus, error, until - x.startedAt);
+    series.ended(status, this.#failed(x, status), x.grpcStatus, error, until - x.startedAt);
   }
 
   #rule(x: Exchange, choice: OutboundChoice): RuleSeries {
@@ -391,7 +374,7 @@ export class ExchangeRecorder implements AttemptRecorder {
     const error = status === undefined && x.outcome === "endpoint-failed" ? "unclassified" : "";
     const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
     const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
-    series.ended(status, failure, grpc ? String(x.grpcStatus ?? 2) : "", error, until - from);
+    series.ended(status, failure, grpc ? (x.grpcStatus ?? 2) : undefined, error, until - from);
   }
 
   #tap(x: Exchange): void {
@@ -459,9 +442,8 @@ function endpointStatus(x: Exchange): number | undefined {
   return x.failure !== undefined && IO_ANSWERED.has(x.failure.reason) ? x.failure.http : undefined;
 }
 
-function statusOf(x: Exchange, choice: OutboundChoice): string {
-  if (choice.rule.classify.kind === "grpc") return String(x.grpcStatus ?? "");
-  return String(endpointStatus(x) ?? "");
+function statusOf(x: Exchange, choice: OutboundChoice): number | undefined {
+  return choice.rule.classify.kind === "grpc" ? x.grpcStatus : endpointStatus(x);
 }
 
 function profileLabels(canonical: string, route: Labels): Labels {
