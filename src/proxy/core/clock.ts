@@ -5,6 +5,12 @@ export type Millis = number & { readonly __unit?: "ms" };
 export interface Clock {
   /** Monotonic milliseconds, with fractions. */
   now(): Millis;
+  /**
+   * Reads the time and keeps it: {@link now} says the same until {@link release}. What happens in one go, such as all that
+   * one read brings, then happens at one moment and reads the time once.
+   */
+  hold?(): Millis;
+  release?(): void;
   /** Wall clock in Unix milliseconds: for certificates and logs, never for intervals. */
   wallMs(): number;
 }

@@ -177,9 +177,15 @@ export abstract class Connection implements Timed {
       }
       return;
     }
-    this.machine.receive(chunk, this.runtime.clock.now());
-    this.afterReceive();
-    this.runtime.wheel.arm(this);
+    const { clock } = this.runtime;
+    const now = clock.hold?.() ?? clock.now();
+    try {
+      this.machine.receive(chunk, now);
+      this.afterReceive();
+      this.runtime.wheel.arm(this);
+    } finally {
+      clock.release?.();
+    }
   }
 
   #close(): void {

@@ -9,7 +9,6 @@ import type { Http1ServerHandler } from "../wire/http1/handler.ts";
 import { Http1Server, isUpgradeRequest, stripHopByHop } from "../wire/http1/index.ts";
 import { abort } from "./abort.ts";
 import { Connection } from "./connection.ts";
-import { addDate } from "./date.ts";
 import { relay } from "./pump.ts";
 import type { Runtime } from "./runtime.ts";
 import type { ServerConnection } from "./server-connection.ts";
@@ -112,7 +111,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     this.machine.closeAfterResponse();
     const headers = new HeaderList();
     headers.add(H.contentLength, "0");
-    addDate(headers, this.runtime);
+    this.runtime.date.addTo(headers);
     this.machine.sendHead({ status: error.code, version: "1.1", headers, reason: undefined }, true);
     this.finish();
   }
@@ -149,7 +148,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
     if (this.closed) return;
     // The rest of the request will not be waited for beyond what is drained.
     if (endStream && !x.requestEnded && x.request.headers.has(H.expect)) this.machine.closeAfterResponse();
-    if (head.status >= 200) addDate(head.headers, this.runtime);
+    if (head.status >= 200) this.runtime.date.addTo(head.headers);
     this.machine.sendHead(head, endStream);
     if (endStream) this.#responded(x);
   }

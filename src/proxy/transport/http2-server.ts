@@ -8,7 +8,6 @@ import type { Service } from "../stack/service.ts";
 import type { Http2ServerHandler } from "../wire/http2/handler.ts";
 import { type Http2Options, Http2Server, type Http2Stream } from "../wire/http2/index.ts";
 import { Connection } from "./connection.ts";
-import { addDate } from "./date.ts";
 import type { Runtime } from "./runtime.ts";
 import type { ServerConnection } from "./server-connection.ts";
 
@@ -145,7 +144,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
 
   sendResponse(x: Exchange, head: ResponseHead, endStream: boolean): void {
     if (this.closed) return;
-    if (head.status >= 200) addDate(head.headers, this.runtime);
+    if (head.status >= 200) this.runtime.date.addTo(head.headers);
     this.machine.sendHead(x.serverStream as Http2Stream, head, endStream);
     if (endStream) this.#closeIfDone();
   }
