@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { type StreamBinding, streamBinding } from "./stream-binding.ts";
 
 // The kernel's reads go here, for all sockets of the thread in turn; nobody keeps a view of it.
 const SHARED: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
@@ -14,13 +15,6 @@ interface StreamHandle {
   readStart(): number;
   readStop(): number;
 }
-
-interface StreamBinding {
-  readonly streamBaseState: Int32Array;
-  readonly kReadBytesOrError: number;
-}
-
-const binding = streamBinding();
 
 let slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
 let slabUsed = 0;
@@ -60,7 +54,11 @@ export class SocketReader {
    */
   static attach(socket: Socket, receive: (chunk: Buffer) => void): SocketReader | undefined {
     const handle = (socket as unknown as { _handle?: Partial<StreamHandle> | null })._handle;
-    if (binding === undefined || typeof handle?.useUserBuffer !== "function" || typeof handle.onread !== "function") {
+    if (
+      streamBinding === undefined ||
+      typeof handle?.useUserBuffer !== "function" ||
+      typeof handle.onread !== "function"
+    ) {
       return undefined;
     }
     if (socket.destroyed || socket.readableEnded || socket.readableLength > 0) return undefined;
@@ -94,7 +92,7 @@ export class SocketReader {
   }
 
   #onRead(buffer: ArrayBuffer | undefined): void {
-    const { streamBaseState, kReadBytesOrError } = binding as StreamBinding;
+    const { streamBaseState, kReadBytesOrError } = streamBinding as StreamBinding;
     const bytes = streamBaseState[kReadBytesOrError] as number;
     if (bytes <= 0) {
       // The end waits for what came before it; an error does not.
@@ -121,7 +119,7 @@ export class SocketReader {
   }
 
   #end(code: number): void {
-    const { streamBaseState, kReadBytesOrError } = binding as StreamBinding;
+    const { streamBaseState, kReadBytesOrError } = streamBinding as StreamBinding;
     this.#ended = 0;
     streamBaseState[kReadBytesOrError] = code;
     this.#ordinary.call(this.#handle, undefined);
@@ -157,13 +155,4 @@ function copied(bytes: number): Buffer {
   slabUsed += bytes;
   SHARED.copy(slab, from, 0, bytes);
   return slab.subarray(from, slabUsed);
-}
-
-/** Where Node leaves the number of bytes read. The runtime comes with the binary, so what is found here does not change by itself. */
-function streamBinding(): StreamBinding | undefined {
-  const { binding } = process as unknown as { binding?: (name: string) => Partial<StreamBinding> };
-  const found = binding?.call(process, "stream_wrap");
-  return found?.streamBaseState === undefined || found.kReadBytesOrError === undefined
-    ? undefined
-    : (found as StreamBinding);
 }

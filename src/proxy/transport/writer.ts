@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { ByteSink } from "../core/machine.ts";
 import type { SocketMeter } from "../core/metrics.ts";
+import { DirectWrite } from "./direct-write.ts";
 
 // One buffer takes the frames of one socket and turn; 16 KiB is one TLS record.
 const CHUNK_BYTES = 16 * 1024;
@@ -33,6 +34,7 @@ export class SocketWriter implements ByteSink {
   buffer: Buffer = NOTHING;
   readonly #socket: Socket;
   readonly #meter: SocketMeter;
+  readonly #direct: DirectWrite | undefined;
   #start = 0;
   #end = 0;
   #queued: Buffer[] = [];
@@ -43,6 +45,7 @@ export class SocketWriter implements ByteSink {
   constructor(socket: Socket, meter: SocketMeter) {
     this.#socket = socket;
     this.#meter = meter;
+    this.#direct = DirectWrite.of(socket);
   }
 
   reserve(bytes: number): number {
@@ -72,11 +75,12 @@ export class SocketWriter implements ByteSink {
 
   /** Bytes that the kernel has not taken yet: above the socket's high-water mark, stop producing until `drain`. */
   get needsDrain(): boolean {
-    return this.#socket.writableNeedDrain;
+    return this.#socket.writableNeedDrain || (this.#direct?.needsDrain ?? false);
   }
 
   get pendingBytes(): number {
-    return this.#queuedBytes + this.#end - this.#start + this.#socket.writableLength;
+    const unsent = this.#socket.writableLength + (this.#direct?.pendingBytes ?? 0);
+    return this.#queuedBytes + this.#end - this.#start + unsent;
   }
 
   /** Sends everything and then a FIN. */
@@ -99,15 +103,14 @@ export class SocketWriter implements ByteSink {
       this.#queuedBytes = 0;
     } else if (this.#end > this.#start) {
       this.#meter.wrote(this.#end - this.#start);
-      socket.write(
-        this.#start === 0 && this.#end === this.buffer.length
-          ? this.buffer
-          : this.buffer.subarray(this.#start, this.#end),
-      );
+      const whole = this.#start === 0 && this.#end === this.buffer.length;
+      const bytes = whole ? this.buffer : this.buffer.subarray(this.#start, this.#end);
+      if (this.#direct === undefined || !this.#direct.write(bytes)) socket.write(bytes);
     }
     // Taken by the kernel, or encrypted, at once: the memory is free again. Otherwise it belongs to the pending write.
-    if (socket.writableLength === 0 && this.buffer.length === CHUNK_BYTES && pool.length < MAX_POOLED)
-      pool.push(this.buffer);
+    if (this.buffer.length === CHUNK_BYTES && pool.length < MAX_POOLED && socket.writableLength === 0) {
+      if (this.#direct === undefined || this.#direct.pendingBytes === 0) pool.push(this.buffer);
+    }
     this.buffer = NOTHING;
     this.#start = 0;
     this.#end = 0;

@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { SocketReader } from "../../../src/proxy/transport/socket-reader.ts";
+import { socketPair } from "../../support/socket-pair.ts";
 
 const open: Socket[] = [];
 
@@ -9,16 +10,10 @@ afterEach(() => {
   for (const socket of open.splice(0)) socket.destroy();
 });
 
-/** Both ends of a connection; ours is paused and accepted, as the proxy's are. */
 async function pair(): Promise<{ ours: Socket; theirs: Socket }> {
-  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const theirs = connect({ port: (server.address() as AddressInfo).port, host: "127.0.0.1", allowHalfOpen: true });
-  const [ours] = (await once(server, "connection")) as [Socket];
-  server.close();
-  open.push(ours, theirs);
-  return { ours, theirs };
+  const both = await socketPair();
+  open.push(both.ours, both.theirs);
+  return both;
 }
 
 /** Resolves as soon as `holds` does; looks once per turn of the event loop. */
