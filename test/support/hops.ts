@@ -232,6 +232,8 @@ export interface HopsOptions {
   readonly hint?: "h2" | "opaque" | undefined;
   /** Changes the policy that the outbound hop gets. */
   readonly policy?: (policy: OutboundPolicy) => OutboundPolicy;
+  /** Where the outbound hop believes the endpoint's proxy to listen; default: where the inbound hop does. */
+  readonly meshPort?: number;
   /** How the server's identity is announced; default as for an ExternalWorkload, by URI. */
   readonly identity?: Endpoint["identity"];
 }
@@ -279,7 +281,10 @@ export class Hops {
         ? {
             type: "discovery.outbound",
             key: `outbound ${request.target.ip}:${request.target.port}`,
-            value: { policy: (options.policy ?? ((same) => same))(policyTo(options, directPort)), profile: undefined },
+            value: {
+              policy: (options.policy ?? ((same) => same))(policyTo(options, options.meshPort ?? directPort)),
+              profile: undefined,
+            },
           }
         : undefined;
     const client = new HopProxy(await identityFrom(authority, CLIENT_NAME), answerClient, options);

@@ -17,8 +17,12 @@ export interface TestCertificateOptions {
   readonly issuer?: TestPair;
   readonly notBeforeMs?: number;
   readonly notAfterMs?: number;
-  readonly algorithm?: webcrypto.EcKeyGenParams | webcrypto.RsaHashedKeyGenParams;
+  readonly algorithm?: webcrypto.EcKeyGenParams | webcrypto.RsaHashedKeyGenParams | { readonly name: "Ed25519" };
   readonly usages?: readonly string[];
+  /** What the key may do; default: sign certificates for a CA, else sign. */
+  readonly keyUsage?: number;
+  /** Of the issuer's signature; SHA-256 unless told. */
+  readonly hash?: string;
   /** Of a CA: how many CAs may stand below it. */
   readonly pathLength?: number;
   /** DER of more extensions, by OID. */
@@ -38,9 +42,10 @@ export async function testCertificate(options: TestCertificateOptions = {}): Pro
   const extensions: x509.Extension[] = [
     new x509.BasicConstraintsExtension(options.ca === true, options.pathLength, true),
     new x509.KeyUsagesExtension(
-      options.ca === true
-        ? x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
-        : x509.KeyUsageFlags.digitalSignature,
+      options.keyUsage ??
+        (options.ca === true
+          ? x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
+          : x509.KeyUsageFlags.digitalSignature),
       true,
     ),
     await x509.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto as Crypto),
@@ -60,7 +65,8 @@ export async function testCertificate(options: TestCertificateOptions = {}): Pro
     extensions.push(new x509.Extension(oid, true, new Uint8Array(value)));
   }
   if (options.sans !== undefined) extensions.push(new x509.SubjectAlternativeNameExtension(options.sans, false));
-  const rsa = "modulusLength" in (signer.privateKey.algorithm as object);
+  const { name } = signer.privateKey.algorithm;
+  const hash = options.hash ?? "SHA-256";
   const certificate = await x509.X509CertificateGenerator.create(
     {
       serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(8))).toString("hex"),
@@ -70,7 +76,7 @@ export async function testCertificate(options: TestCertificateOptions = {}): Pro
       notAfter: new Date(options.notAfterMs ?? Date.now() + 365 * 86_400_000),
       publicKey: keys.publicKey,
       signingKey: signer.privateKey,
-      signingAlgorithm: rsa ? { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" } : { name: "ECDSA", hash: "SHA-256" },
+      signingAlgorithm: name === "Ed25519" ? { name } : { name, hash },
       extensions,
     },
     webcrypto as Crypto,

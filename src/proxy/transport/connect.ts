@@ -3,7 +3,7 @@ import { connect as connectTls, type SecureContext, type TLSSocket } from "node:
 import { formatSocketAddress, type SocketAddress } from "../core/address.ts";
 import { ProxyError } from "../core/errors.ts";
 import { carriedBy } from "./abort.ts";
-import { identitiesOf, TRANSPORT_ALPN } from "./tls-identity.ts";
+import { AUTHORITY_AS_LEAF, identitiesOf, isAuthority, TRANSPORT_ALPN } from "./tls-identity.ts";
 
 /** Whom to reach and whom to expect there. */
 export interface ConnectTarget {
@@ -74,14 +74,12 @@ export function connect(target: ConnectTarget, options: ConnectOptions, waiter: 
         ...(tls.header === undefined ? {} : { ALPNProtocols: [TRANSPORT_ALPN] }),
       },
       () => {
-        const names = identitiesOf(secure.getPeerCertificate().subjectaltname);
-        if (!secure.authorized || !names.includes(tls.identity)) {
-          settle(
-            new ProxyError(
-              "identity-mismatch",
-              `endpoint ${where}: expected ${tls.identity}, found ${names.join(", ") || "no identity"}`,
-            ),
-          );
+        const certificate = secure.getPeerCertificate();
+        const names = identitiesOf(certificate.subjectaltname);
+        const byAuthority = isAuthority(certificate);
+        if (!secure.authorized || byAuthority || !names.includes(tls.identity)) {
+          const found = byAuthority ? AUTHORITY_AS_LEAF : names.join(", ") || "no identity";
+          settle(new ProxyError("identity-mismatch", `endpoint ${where}: expected ${tls.identity}, found ${found}`));
           return;
         }
         if (tls.header !== undefined && secure.alpnProtocol === TRANSPORT_ALPN) secure.write(tls.header);

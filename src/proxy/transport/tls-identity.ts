@@ -82,6 +82,17 @@ function splitAltNames(text: string): string[] {
   return entries.filter((entry) => !entry.includes('"'));
 }
 
+/** Why a certificate that may sign others proves nobody's identity. */
+export const AUTHORITY_AS_LEAF = "a certificate authority is no workload";
+
+/**
+ * Whether a certificate is an authority's. OpenSSL takes one for a leaf as long as its key may sign handshakes; stock
+ * proxies do not (webpki: CaUsedAsEndEntity), and whoever holds an issuer's key must not be everybody with it.
+ */
+export function isAuthority(certificate: PeerCertificate): boolean {
+  return certificate.ca === true;
+}
+
 /** What a finished handshake proved about the peer. */
 export type PeerProof =
   | { readonly kind: "identity"; readonly names: readonly string[] }
@@ -99,6 +110,7 @@ export function proofOf(socket: TLSSocket): PeerProof {
   // Node gives an empty object when the client sent none.
   if (certificate === undefined || Object.keys(certificate).length === 0) return { kind: "anonymous" };
   if (socket.authorized !== true) return { kind: "refused", why: String(socket.authorizationError) };
+  if (isAuthority(certificate)) return { kind: "refused", why: AUTHORITY_AS_LEAF };
   const names = identitiesOf(certificate.subjectaltname);
   return names.length > 0 ? { kind: "identity", names } : { kind: "anonymous" };
 }
