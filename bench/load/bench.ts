@@ -8,7 +8,7 @@
  * Writes bench/results.json and the table in bench/RESULTS.md. With BENCH_POLICY=1 it compares our inbound hop without
  * routes with itself with `policy.ts`'s, in turns, says what that costs a request, and writes nothing.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createPki } from "../../src/lab/pki.ts";
@@ -22,6 +22,7 @@ import {
   startPage,
   startPair,
   TLS_GROUPS,
+  type Traffic,
   writeMaterial,
 } from "./hops.ts";
 import { cpuSeconds, freePort, rssMb, run, runScript, startService, stopServices } from "./processes.ts";
@@ -63,7 +64,7 @@ async function main(): Promise<void> {
   );
   const pagePort = await startPage(folder);
   if (process.env["BENCH_POLICY"] === "1") return costOfPolicy(pagePort, material);
-  const pairs = async (traffic: "http" | "opaque", appPort: number): Promise<Record<(typeof BOTH)[number], Pair>> => ({
+  const pairs = async (traffic: Traffic, appPort: number): Promise<Record<(typeof BOTH)[number], Pair>> => ({
     ours: await startPair("ours", traffic, appPort, material),
     haproxy: await startPair("haproxy", traffic, appPort, material),
   });
@@ -71,6 +72,8 @@ async function main(): Promise<void> {
     ...(await pairs("http", pagePort)),
     "haproxy-reuse": await startPair("haproxy-reuse", "http", pagePort, material),
   };
+  const http2 = await pairs("http2", await startPage(folder, "2"));
+  const grpc = await pairs("http2", await startGrpcApp());
   const opaque = await pairs("opaque", sinkPort);
   const idleMb = { ours: memoryMb(http.ours), haproxy: memoryMb(http.haproxy) };
 
@@ -81,6 +84,12 @@ async function main(): Promise<void> {
     measureRate(http[which].frontPort, seconds),
   );
   const direct = await measureRate(pagePort, SECONDS);
+  const streams = await compare("HTTP/2, 10 connections × 10 streams", BOTH, (which, seconds) =>
+    measureHttp2(http2[which], seconds),
+  );
+  const calls = await compare("gRPC unary, 10 connections × 10 streams", BOTH, (which, seconds) =>
+    measureHttp2(grpc[which], seconds, grpcCall()),
+  );
   const loadedMb = { ours: memoryMb(http.ours), haproxy: memoryMb(http.haproxy) };
   const bulk = await compare("opaque bytes", BOTH, (which, seconds) => measureBulk(opaque[which], seconds));
   const handshake = await compare("handshakes", BOTH, (which, seconds) =>
@@ -90,6 +99,8 @@ async function main(): Promise<void> {
   const figures = (which: (typeof BOTH)[number]): Figures => ({
     meshed_http1_c50: throughput(concurrent[which]),
     meshed_http1_2000rps: { p50_ms: median(paced[which], "p50Ms"), p99_ms: median(paced[which], "p99Ms") },
+    meshed_http2_c10_m10: throughput(streams[which]),
+    meshed_grpc_c10_m10: throughput(calls[which]),
     opaque_bulk: {
       gb_per_cpu_second: 1 / median(bulk[which], "cpuSecondsPerGb"),
       gb_per_second: median(bulk[which], "gbPerSecond"),
@@ -177,6 +188,33 @@ async function measureHttp(pair: Pair, seconds: number): Promise<{ cpuUs: number
   if (/Non-2xx|Socket errors/.test(text)) throw new Error(`requests failed:\n${text}`);
   const requests = Number(/(\d+) requests in/.exec(text)?.[1]);
   return { cpuUs: (cpu / requests / 2) * 1e6, requestsPerSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1]) };
+}
+
+async function startGrpcApp(): Promise<number> {
+  const port = await freePort();
+  await startService([process.execPath, join(import.meta.dirname, "grpc-app.ts"), JSON.stringify({ port })], port);
+  return port;
+}
+
+/** How h2load makes a unary call. */
+function grpcCall(): readonly string[] {
+  const message = join(folder, "message");
+  writeFileSync(message, Buffer.from([0, 0, 0, 0, 6, 0x0a, 4, ...Buffer.from("mesh")]));
+  return ["-H", "content-type: application/grpc", "-H", "te: trailers", "-d", message];
+}
+
+async function measureHttp2(
+  pair: Pair,
+  seconds: number,
+  request: readonly string[] = [],
+): Promise<{ cpuUs: number; requestsPerSecond: number }> {
+  const url = `http://127.0.0.1:${pair.frontPort}/`;
+  const { result: text, cpu } = await cpuWhile(pair, () =>
+    run(["h2load", "-c10", "-m10", `-D${seconds}`, ...request, url]),
+  );
+  const [, done = 0, failed = 0] = (/(\d+) done, \d+ succeeded, (\d+) failed/.exec(text) ?? []).map(Number);
+  if (done === 0 || failed > 0) throw new Error(`requests failed:\n${text}`);
+  return { cpuUs: (cpu / done / 2) * 1e6, requestsPerSecond: done / seconds };
 }
 
 async function measureRate(port: number, seconds: number): Promise<RateResult> {

@@ -11,8 +11,8 @@ import { freePort, startService } from "./processes.ts";
  */
 export type Implementation = "ours" | "ours-policy" | "haproxy" | "haproxy-reuse";
 
-/** What passes through a pair: HTTP/1 that becomes HTTP/2 in between, or bytes. */
-export type Traffic = "http" | "opaque";
+/** What passes through a pair: HTTP/1 that becomes HTTP/2 in between, HTTP/2 in clear text at both ends, or bytes. */
+export type Traffic = "http" | "http2" | "opaque";
 
 /** Two hops: plaintext in, mutual TLS 1.3 in between, plaintext out. */
 export interface Pair {
@@ -125,11 +125,12 @@ async function startHaproxy({
   material,
 }: Hop): Promise<number> {
   const { bundleFile, anchorsFile, identity, folder } = material;
-  const alpn = traffic === "http" ? "alpn h2" : "";
+  const alpn = traffic === "opaque" ? "" : "alpn h2";
+  const clear = traffic === "http2" ? "proto h2" : "";
   const lines =
     role === "outbound"
       ? [
-          `  bind 127.0.0.1:${listen}`,
+          `  bind 127.0.0.1:${listen} ${clear}`,
           "  default_backend next",
           "backend next",
           `  server s1 127.0.0.1:${peerPort} ssl crt ${bundleFile} ca-file ${anchorsFile} verify required verifyhost ${identity} sni str(${identity}) ${alpn}`,
@@ -138,11 +139,11 @@ async function startHaproxy({
           `  bind 127.0.0.1:${listen} ssl crt ${bundleFile} ca-file ${anchorsFile} verify required ${alpn}`,
           "  default_backend next",
           "backend next",
-          `  server s1 127.0.0.1:${appPort}`,
+          `  server s1 127.0.0.1:${appPort} ${clear}`,
         ];
   return startHaproxyWith(`${implementation}-${role}-${traffic}`, folder, listen, [
     "defaults",
-    `  mode ${traffic === "http" ? "http" : "tcp"}`,
+    `  mode ${traffic === "opaque" ? "tcp" : "http"}`,
     ...(implementation === "haproxy-reuse" ? ["  http-reuse always"] : []),
     ...TIMEOUTS,
     "frontend front",
@@ -151,14 +152,14 @@ async function startHaproxy({
 }
 
 /** The application behind the HTTP pairs: a fixed page, cheap enough not to be the bottleneck. */
-export async function startPage(folder: string): Promise<number> {
+export async function startPage(folder: string, version: "1" | "2" = "1"): Promise<number> {
   const port = await freePort();
-  await startHaproxyWith("page", folder, port, [
+  await startHaproxyWith(`page${version}`, folder, port, [
     "defaults",
     "  mode http",
     ...TIMEOUTS,
     "frontend front",
-    `  bind 127.0.0.1:${port}`,
+    `  bind 127.0.0.1:${port} ${version === "2" ? "proto h2" : ""}`,
     `  http-request return status 200 content-type text/plain string "${"0123456789".repeat(5)}"`,
   ]);
   return port;

@@ -5,6 +5,10 @@ import { join } from "node:path";
 export interface Figures {
   readonly meshed_http1_c50: { readonly cpu_us_per_request_hop: number; readonly requests_per_second: number };
   readonly meshed_http1_2000rps: { readonly p50_ms: number; readonly p99_ms: number };
+  /** HTTP/2 in clear text at both ends: 10 connections of 10 streams each. */
+  readonly meshed_http2_c10_m10: Figures["meshed_http1_c50"];
+  /** The same with gRPC calls of one small message each way. */
+  readonly meshed_grpc_c10_m10: Figures["meshed_http1_c50"];
   /** Per hop: a gigabyte (10^9 bytes) that crosses both hops counts twice. */
   readonly opaque_bulk: { readonly gb_per_cpu_second: number; readonly gb_per_second: number };
   /** The server's side. */
@@ -80,6 +84,20 @@ function rows({ ours, haproxy, haproxyReuse }: Results): Row[] {
       atMost: 1,
     }),
     row(
+      "HTTP/2, 10 connections × 10 streams: CPU per request and hop, µs",
+      "meshed_http2_c10_m10.cpu_ratio",
+      (f) => f.meshed_http2_c10_m10.cpu_us_per_request_hop,
+      { atMost: 1 },
+    ),
+    row("HTTP/2, 10 connections × 10 streams: requests/s", "", (f) => f.meshed_http2_c10_m10.requests_per_second),
+    row(
+      "gRPC unary, 10 connections × 10 streams: CPU per call and hop, µs",
+      "meshed_grpc_c10_m10.cpu_ratio",
+      (f) => f.meshed_grpc_c10_m10.cpu_us_per_request_hop,
+      { atMost: 1 },
+    ),
+    row("gRPC unary, 10 connections × 10 streams: calls/s", "", (f) => f.meshed_grpc_c10_m10.requests_per_second),
+    row(
       "opaque bytes: CPU seconds per GB and hop",
       "opaque_bulk.cpu_ratio",
       (f) => 1 / f.opaque_bulk.gb_per_cpu_second,
@@ -121,6 +139,14 @@ export function writeTable(results: Results, folder: string): void {
     meshed_http1_2000rps: {
       ...rounded(ours.meshed_http1_2000rps),
       p99_ratio: ratios.get("meshed_http1_2000rps.p99_ratio"),
+    },
+    meshed_http2_c10_m10: {
+      ...rounded(ours.meshed_http2_c10_m10),
+      cpu_ratio: ratios.get("meshed_http2_c10_m10.cpu_ratio"),
+    },
+    meshed_grpc_c10_m10: {
+      ...rounded(ours.meshed_grpc_c10_m10),
+      cpu_ratio: ratios.get("meshed_grpc_c10_m10.cpu_ratio"),
     },
     opaque_bulk: { ...rounded(ours.opaque_bulk), cpu_ratio: ratios.get("opaque_bulk.cpu_ratio") },
     handshake: { ...rounded(ours.handshake), cpu_ratio: ratios.get("handshake.cpu_ratio") },
