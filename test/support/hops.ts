@@ -78,6 +78,8 @@ export class HopProxy {
   readonly metrics = new MetricsStore(() => performance.now());
   readonly ended: Exchange[] = [];
   readonly attempted: Exchange[] = [];
+  /** Called instead of keeping what has ended: for tests with more requests than memory. */
+  onEnded: ((x: Exchange) => void) | undefined;
   readonly discovery: DiscoveryClient;
   readonly #answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined;
   readonly #listeners: Listener[] = [];
@@ -145,7 +147,7 @@ export class HopProxy {
       discovery: this.discovery,
       mesh: this.mesh,
       connections: this.connections,
-      recorder: { ended: (x) => void this.ended.push(x) },
+      recorder: { ended: (x) => this.#ended(x) },
       meters: new InboundConnectionRecorder(this.metrics.registry),
       rng: Math.random,
       buckets: new RateBuckets(),
@@ -181,7 +183,7 @@ export class HopProxy {
         mesh: this.mesh,
         connections: this.connections,
         recorder: {
-          ended: (x) => void this.ended.push(x),
+          ended: (x) => this.#ended(x),
           attempted: (x) => void this.attempted.push(x),
           retries: () => ({ sent() {}, succeeded() {}, exhausted() {}, overflowed() {} }),
         },
@@ -194,6 +196,11 @@ export class HopProxy {
     this.#listeners.push(listener);
     const { port } = await listener.listen({ ip: "127.0.0.1", port: 0 });
     return port;
+  }
+
+  #ended(x: Exchange): void {
+    if (this.onEnded === undefined) this.ended.push(x);
+    else this.onEnded(x);
   }
 
   #admit(inbound: boolean): Admittance | undefined {

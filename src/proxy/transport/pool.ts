@@ -100,11 +100,14 @@ export class Http1Pool implements Dispatcher, Http1Owner, Timed {
   gone(connection: Http1ClientConnection): void {
     this.#all.delete(connection);
     const list = this.#idle.get(connection.key);
-    const at = list?.indexOf(connection) ?? -1;
-    if (at < 0) return;
-    list?.splice(at, 1);
-    this.#idleCount--;
-    if (list?.length === 0) this.#idle.delete(connection.key);
+    if (list === undefined) return;
+    const at = list.indexOf(connection);
+    if (at >= 0) {
+      list.splice(at, 1);
+      this.#idleCount--;
+    }
+    // Also where it was in use: clients choose authorities, and an empty list for each of them would stay for ever.
+    if (list.length === 0) this.#idle.delete(connection.key);
   }
 
   /** Closes what is idle now and what becomes idle later. */
