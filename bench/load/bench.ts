@@ -6,7 +6,8 @@
  *   BENCH_SECONDS=5 BENCH_ROUNDS=5 node bench/load/bench.ts
  *
  * Writes bench/results.json and the table in bench/RESULTS.md. With BENCH_POLICY=1 it compares our inbound hop without
- * routes with itself with `policy.ts`'s, in turns, says what that costs a request, and writes nothing.
+ * routes with itself with `policy.ts`'s, in turns, says what that costs a request, and writes nothing. With BENCH_IDLE=1
+ * it says what an idle connection costs, in clear text and of a mesh peer, and writes nothing.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";
@@ -25,6 +26,7 @@ import {
   type Traffic,
   writeMaterial,
 } from "./hops.ts";
+import { measureIdle } from "./idle.ts";
 import { cpuSeconds, freePort, rssMb, run, runScript, startService, stopServices } from "./processes.ts";
 import type { RateResult } from "./rate.ts";
 import { type Figures, median, type Results, writeTable } from "./results.ts";
@@ -64,6 +66,7 @@ async function main(): Promise<void> {
   );
   const pagePort = await startPage(folder);
   if (process.env["BENCH_POLICY"] === "1") return costOfPolicy(pagePort, material);
+  if (process.env["BENCH_IDLE"] === "1") return costOfIdle(pagePort, material);
   const pairs = async (traffic: Traffic, appPort: number): Promise<Record<(typeof BOTH)[number], Pair>> => ({
     ours: await startPair("ours", traffic, appPort, material),
     haproxy: await startPair("haproxy", traffic, appPort, material),
@@ -144,6 +147,22 @@ async function costOfPolicy(pagePort: number, material: Material): Promise<void>
   console.log(
     `inbound hop, CPU per request: ${plain.toFixed(1)} µs without routes, ${routed.toFixed(1)} µs with (${(routed / plain).toFixed(3)} times)`,
   );
+}
+
+/** N02 and N03 of the attacks that must not break it. */
+async function costOfIdle(pagePort: number, material: Material): Promise<void> {
+  const scale = Number(process.env["BENCH_IDLE_SCALE"] ?? 1);
+  const pair = await startPair("ours", "http", pagePort, material);
+  for (const [name, count, mesh, budgetKb] of [
+    ["in clear text", 9_000, false, 12],
+    ["of mesh peers", 4_000, true, 72],
+  ] as const) {
+    const result = await measureIdle(pair, material, pagePort, Math.ceil(count * scale), mesh);
+    const { held, beforeMb, heldMb, kbEach } = result;
+    console.log(
+      `${held} idle connections ${name}: ${kbEach.toFixed(1)} KB each (≤ ${budgetKb}), PSS ${beforeMb.toFixed(1)} → ${heldMb.toFixed(1)} MB`,
+    );
+  }
 }
 
 /** Measures all in turns, after a warm-up that is thrown away. */
