@@ -21,7 +21,7 @@ export interface AdmissionContext {
  */
 export function admit(resource: Resource, object: JsonMap, live: JsonMap | undefined, context: AdmissionContext): void {
   const problems = nameProblems(resource, object);
-  if (resource.schema) problems.push(...admitBySchema(resource.schema, object));
+  if (resource.schema) problems.push(...admitBySchema(resource.schema, object, live));
   switch (resource.kind) {
     case "Namespace":
       admitNamespace(object);

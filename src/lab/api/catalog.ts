@@ -99,6 +99,19 @@ export const CATALOG: readonly Resource[] = [
   builtIn("rbac.authorization.k8s.io", ["v1"], "rolebindings", "RoleBinding"),
   builtIn("rbac.authorization.k8s.io", ["v1"], "clusterroles", "ClusterRole", { cluster: true }),
   builtIn("rbac.authorization.k8s.io", ["v1"], "clusterrolebindings", "ClusterRoleBinding", { cluster: true }),
+  builtIn("admissionregistration.k8s.io", ["v1"], "validatingadmissionpolicies", "ValidatingAdmissionPolicy", {
+    cluster: true,
+    status: true,
+  }),
+  builtIn(
+    "admissionregistration.k8s.io",
+    ["v1"],
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    {
+      cluster: true,
+    },
+  ),
   builtIn("apiextensions.k8s.io", ["v1"], "customresourcedefinitions", "CustomResourceDefinition", {
     short: ["crd", "crds"],
     cluster: true,

@@ -45,7 +45,7 @@ function schemaJson(schema: Schema): JsonMap {
   return JSON.parse(JSON.stringify(schema)) as JsonMap;
 }
 
-/** What a CustomResourceDefinition defines, or undefined if it serves nothing. Its schema is not enforced. */
+/** What a CustomResourceDefinition defines, or undefined if it serves nothing. */
 export function resourceOf(definition: JsonMap): Resource | undefined {
   const spec = mapAt(definition, "spec");
   const names = mapAt(spec, "names");
@@ -68,7 +68,14 @@ export function resourceOf(definition: JsonMap): Resource | undefined {
     status: isMap(mapAt(stored, "subresources")["status"]),
     custom: true,
     columns: columnsOf(listAt(stored, "additionalPrinterColumns")),
+    ...schemaOf(mapAt(mapAt(stored, "schema"), "openAPIV3Schema")),
   };
+}
+
+function schemaOf(schema: JsonMap): { readonly schema?: Schema } {
+  if (schema["type"] !== "object" || schema["x-kubernetes-preserve-unknown-fields"] === true) return {};
+  // The same words as an OpenAPI schema; keywords that the lab does not know are not enforced.
+  return { schema: schema as unknown as Schema };
 }
 
 function texts(values: readonly Json[]): string[] {

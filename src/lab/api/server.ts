@@ -10,9 +10,10 @@ import type { AddressInfo } from "node:net";
 import { KubeError, type KubeObject } from "../../bootstrap/enroller/kubernetes.ts";
 import type { Resource } from "./catalog.ts";
 import { coreVersions, group, groupList, resourceList, VERSION_INFO } from "./discovery.ts";
-import { type JsonMap, mapAt, textAt } from "./json.ts";
+import { type JsonMap, listAt, mapAt, textAt } from "./json.ts";
 import { jsonPatch } from "./json-patch.ts";
 import { mergePatch } from "./merge-patch.ts";
+import { type Access, ADMINISTRATOR, authorize, MASTERS, type User } from "./rbac.ts";
 import { type Accept, asMap, mediaType, parseAccept, parseTarget, readBody, type Target } from "./request.ts";
 import { both, parseFieldSelector, parseLabelSelector, type Selector } from "./selector.ts";
 import { badRequest, failure, LabError, notFound } from "./status.ts";
@@ -29,6 +30,10 @@ export interface ApiOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** The administrator's bearer token; ServiceAccount tokens are good too. Absent: everybody may do everything. */
   readonly token?: string;
+  /** Hears of every request that was judged by roles: by which rule it was allowed, or that it was not. */
+  readonly onAccess?: (user: User, access: Access, rule: string | undefined) => void;
+  /** Asked before anything else: true if it has answered, with a fault that a test wants to see survived. */
+  readonly fault?: (request: IncomingMessage, response: ServerResponse) => boolean;
   /** Wall clock in milliseconds. */
   readonly now?: () => number;
 }
@@ -42,7 +47,8 @@ export interface LabApi {
 }
 
 /**
- * Serves a store as a Kubernetes API. There are no roles: who may come in may do everything.
+ * Serves a store as a Kubernetes API. The administrator may do everything, and may act as somebody else
+ * (`Impersonate-User`, `Impersonate-Group`); a ServiceAccount may do what roles give it.
  *
  * @throws Error if an address cannot be listened on; nothing is left listening then.
  */
@@ -50,7 +56,7 @@ export async function startApi(store: LabStore, options: ApiOptions): Promise<La
   const now = options.now ?? Date.now;
   const tokens = new LabTokens(store, now);
   const watches = new Set<() => void>();
-  const handler = new Handler(store, tokens, options.token, watches, now);
+  const handler = new Handler(store, tokens, options, watches, now);
   const listener: RequestListener = (request, response) => void handler.handle(request, response);
   const servers: Server[] = [];
   const close = async () => {
@@ -95,32 +101,28 @@ const OPENAPI_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf
 class Handler {
   readonly #store: LabStore;
   readonly #tokens: LabTokens;
-  readonly #adminToken: string | undefined;
+  readonly #options: ApiOptions;
   readonly #watches: Set<() => void>;
   readonly #now: () => number;
 
-  constructor(
-    store: LabStore,
-    tokens: LabTokens,
-    token: string | undefined,
-    watches: Set<() => void>,
-    now: () => number,
-  ) {
+  constructor(store: LabStore, tokens: LabTokens, options: ApiOptions, watches: Set<() => void>, now: () => number) {
     this.#store = store;
     this.#tokens = tokens;
-    this.#adminToken = token;
+    this.#options = options;
     this.#watches = watches;
     this.#now = now;
   }
 
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
+      if (this.#options.fault?.(request, response) === true) return;
       const url = new URL(request.url ?? "/", "http://lab");
-      this.#authenticate(request, url.pathname);
+      const user = this.#authenticate(request, url.pathname);
       if (this.#plain(request, url.pathname, response)) return;
       const target = parseTarget(url.pathname);
       if (target === undefined) throw new LabError(404, "NotFound", "the server could not find the requested resource");
-      await this.#serve(request, response, target, url.searchParams);
+      this.#authorize(user, request, target, url.searchParams);
+      await this.#serve(request, response, target, url.searchParams, user);
     } catch (error) {
       if (response.headersSent) response.destroy();
       else if (error instanceof KubeError) answer(response, error.code || 500, failure(error));
@@ -131,11 +133,56 @@ class Handler {
     }
   }
 
-  #authenticate(request: IncomingMessage, path: string): void {
-    if (this.#adminToken === undefined || path === "/healthz" || path === "/readyz" || path === "/livez") return;
+  #authenticate(request: IncomingMessage, path: string): User {
+    const { token: adminToken } = this.#options;
+    const user = this.#bearer(request, adminToken, path);
+    const acting = request.headers["impersonate-user"];
+    if (user !== ADMINISTRATOR || typeof acting !== "string") return user;
+    const groups = request.headersDistinct["impersonate-group"] ?? [];
+    return { username: acting, groups: [...groups, ...groupsOf(acting), "system:authenticated"] };
+  }
+
+  #bearer(request: IncomingMessage, adminToken: string | undefined, path: string): User {
+    if (adminToken === undefined || path === "/healthz" || path === "/readyz" || path === "/livez")
+      return ADMINISTRATOR;
     const [scheme, token = ""] = (request.headers.authorization ?? "").split(" ");
-    if (scheme === "Bearer" && (token === this.#adminToken || this.#tokens.review(token).authenticated)) return;
-    throw new LabError(401, "Unauthorized", "Unauthorized");
+    if (scheme === "Bearer" && token === adminToken) return ADMINISTRATOR;
+    const review = scheme === "Bearer" ? this.#tokens.review(token) : undefined;
+    if (review?.authenticated !== true) throw new LabError(401, "Unauthorized", "Unauthorized");
+    return { username: review.username, groups: [...groupsOf(review.username), "system:authenticated"] };
+  }
+
+  /** @throws LabError 403 in the API server's words. */
+  #authorize(user: User, request: IncomingMessage, target: Target, query: URLSearchParams): void {
+    if (user.groups.includes(MASTERS)) return;
+    const { type, namespace, name, subresource } = target;
+    const base = {
+      group: type.group,
+      resource: subresource === undefined ? type.plural : `${type.plural}/${subresource}`,
+      namespace,
+      name,
+    };
+    // Who am I, and what may I do: everybody may ask.
+    if (request.method === "POST" && /^selfsubject/.test(type.plural)) return;
+    const verbs = [verbOf(request.method ?? "GET", name, query)];
+    // A server-side apply that finds nothing creates.
+    const applies = request.method === "PATCH" && mediaType(request).startsWith("application/apply-patch");
+    if (applies && subresource === undefined && this.#exists(target) === false) verbs.push("create");
+    for (const verb of verbs) {
+      const access = { ...base, verb };
+      const rule = authorize(this.#store, user, access);
+      this.#options.onAccess?.(user, access, rule);
+      if (rule !== undefined) continue;
+      const where = namespace === undefined ? "at the cluster scope" : `in the namespace "${namespace}"`;
+      const what = `cannot ${verb} resource "${base.resource}" in API group "${type.group}" ${where}`;
+      const named = name === undefined ? "" : ` "${name}"`;
+      const kind = type.group === "" ? type.plural : `${type.plural}.${type.group}`;
+      throw new LabError(403, "Forbidden", `${kind}${named} is forbidden: User "${user.username}" ${what}`);
+    }
+  }
+
+  #exists({ type, namespace, name }: Target): boolean {
+    return name !== undefined && this.#store.get(type, namespace, name) !== undefined;
   }
 
   /** Health, version and discovery. */
@@ -172,8 +219,9 @@ class Handler {
     response: ServerResponse,
     target: Target,
     query: URLSearchParams,
+    user: User,
   ): Promise<void> {
-    if (request.method === "POST" && (await this.#question(request, response, target))) return;
+    if (request.method === "POST" && (await this.#question(request, response, target, user))) return;
     const resource = this.#store.resource(target.type);
     if (target.subresource !== undefined && !(target.subresource === "status" && resource.status)) {
       throw new LabError(404, "NotFound", "the server could not find the requested resource");
@@ -185,11 +233,11 @@ class Handler {
         else this.#object(response, resource, accept, 200, this.#get(resource, target, target.name));
         return;
       case "POST":
-        return this.#post(request, response, resource, target, query, accept);
+        return this.#post(request, response, resource, target, query, accept, user);
       case "PUT":
-        return this.#put(request, response, resource, target, query, accept);
+        return this.#put(request, response, resource, target, query, accept, user);
       case "PATCH":
-        return this.#patch(request, response, resource, target, query, accept);
+        return this.#patch(request, response, resource, target, query, accept, user);
       case "DELETE":
         return this.#delete(request, response, resource, target, query);
       default:
@@ -198,7 +246,7 @@ class Handler {
   }
 
   /** Requests that are answered and not stored: tokens and reviews. */
-  async #question(request: IncomingMessage, response: ServerResponse, target: Target): Promise<boolean> {
+  async #question(request: IncomingMessage, response: ServerResponse, target: Target, user: User): Promise<boolean> {
     const { group: name, plural } = target.type;
     if (name === "" && plural === "serviceaccounts" && target.subresource === "token") {
       const body = asMap(await readBody(request));
@@ -211,10 +259,28 @@ class Handler {
     }
     if (name === "authorization.k8s.io" && plural.endsWith("subjectaccessreviews")) {
       const body = asMap(await readBody(request));
-      answer(response, 201, { ...body, status: { allowed: true, reason: "the lab has no roles" } });
+      answer(response, 201, { ...body, status: this.#reviewAccess(mapAt(body, "spec"), user) });
       return true;
     }
     return false;
+  }
+
+  /** `spec.user` and `spec.groups` in a SubjectAccessReview, whoever asks in a SelfSubjectAccessReview. */
+  #reviewAccess(spec: JsonMap, self: User): JsonMap {
+    const named = textAt(spec, "user");
+    const groups = listAt(spec, "groups").filter((item) => typeof item === "string");
+    const user = named === undefined ? self : { username: named, groups: [...groups, ...groupsOf(named)] };
+    const asked = mapAt(spec, "resourceAttributes");
+    const subresource = textAt(asked, "subresource");
+    const resource = textAt(asked, "resource") ?? "";
+    const rule = authorize(this.#store, user, {
+      verb: textAt(asked, "verb") ?? "",
+      group: textAt(asked, "group") ?? "",
+      resource: subresource === undefined ? resource : `${resource}/${subresource}`,
+      namespace: textAt(asked, "namespace"),
+      name: textAt(asked, "name"),
+    });
+    return rule === undefined ? { allowed: false } : { allowed: true, reason: rule };
   }
 
   #get(resource: Resource, target: Target, name: string): KubeObject {
@@ -276,10 +342,11 @@ class Handler {
     target: Target,
     query: URLSearchParams,
     accept: Accept,
+    user: User,
   ): Promise<void> {
     if (target.name !== undefined) throw new LabError(405, "MethodNotAllowed", "POST is for collections");
     const object = objectOf(resource, target, asMap(await readBody(request)));
-    const made = this.#store.create(target.type, target.namespace, object, writeOptions(request, target, query));
+    const made = this.#store.create(target.type, target.namespace, object, writeOptions(request, target, query, user));
     this.#object(response, resource, accept, 201, made);
   }
 
@@ -290,6 +357,7 @@ class Handler {
     target: Target,
     query: URLSearchParams,
     accept: Accept,
+    user: User,
   ): Promise<void> {
     const object = objectOf(resource, target, asMap(await readBody(request)));
     if (target.name === undefined || object.metadata.name !== target.name) {
@@ -297,7 +365,7 @@ class Handler {
         `the name of the object (${object.metadata.name}) does not match the name on the URL (${target.name})`,
       );
     }
-    const options = writeOptions(request, target, query);
+    const options = writeOptions(request, target, query, user);
     this.#object(response, resource, accept, 200, this.#store.update(target.type, target.namespace, object, options));
   }
 
@@ -308,11 +376,12 @@ class Handler {
     target: Target,
     query: URLSearchParams,
     accept: Accept,
+    user: User,
   ): Promise<void> {
     const { name } = target;
     if (name === undefined) throw new LabError(405, "MethodNotAllowed", "PATCH is for objects");
     const body = await readBody(request);
-    const options = writeOptions(request, target, query);
+    const options = writeOptions(request, target, query, user);
     const media = mediaType(request);
     if (media === "application/apply-patch+yaml" || media === "application/apply-patch+cbor") {
       const manager = query.get("fieldManager");
@@ -388,6 +457,27 @@ class Handler {
   }
 }
 
+function groupsOf(username: string): readonly string[] {
+  const [, account, namespace] = /^system:(serviceaccount):([^:]+):/.exec(username) ?? [];
+  return account === undefined ? [] : ["system:serviceaccounts", `system:serviceaccounts:${namespace}`];
+}
+
+function verbOf(method: string, name: string | undefined, query: URLSearchParams): string {
+  switch (method) {
+    case "POST":
+      return "create";
+    case "PUT":
+      return "update";
+    case "PATCH":
+      return "patch";
+    case "DELETE":
+      return name === undefined ? "deletecollection" : "delete";
+    default:
+      if (query.get("watch") === "true" || query.get("watch") === "1") return "watch";
+      return name === undefined ? "list" : "get";
+  }
+}
+
 function groupVersion(target: Target): string {
   const { group: name, version } = target.type;
   return name === "" ? version : `${name}/${version}`;
@@ -402,10 +492,11 @@ function selectorOf(resource: Resource, query: URLSearchParams): Selector | unde
   );
 }
 
-function writeOptions(request: IncomingMessage, target: Target, query: URLSearchParams): WriteOptions {
+function writeOptions(request: IncomingMessage, target: Target, query: URLSearchParams, user: User): WriteOptions {
   // A client that does not name itself is known by the first word of its user agent.
   const agent = (request.headers["user-agent"] ?? "unknown").split("/")[0] ?? "unknown";
   return {
+    user,
     fieldManager: query.get("fieldManager") ?? agent,
     ...(target.subresource === "status" ? { subresource: "status" } : {}),
     ...(query.getAll("dryRun").includes("All") ? { dryRun: true } : {}),

@@ -5,6 +5,8 @@ import { applyFields, trackUpdate, type Writer } from "./apply.ts";
 import { CATALOG, type Resource, TYPES } from "./catalog.ts";
 import { definitionOf, resourceOf } from "./definition.ts";
 import { draft, ensureMap, equal, freeze, isMap, type JsonMap, listAt, mapAt, textAt } from "./json.ts";
+import { enforcePolicies } from "./policy-admission.ts";
+import { ADMINISTRATOR, type User } from "./rbac.ts";
 import { admitBySchema } from "./schema.ts";
 import { ServiceCidr } from "./service-cidr.ts";
 import { alreadyExists, badRequest, conflict, LabError, notFound } from "./status.ts";
@@ -28,6 +30,8 @@ export interface WriteOptions {
   readonly subresource?: "status";
   /** Go through everything, store nothing. */
   readonly dryRun?: boolean;
+  /** Who writes, for admission policies; the administrator unless said. */
+  readonly user?: User;
 }
 
 export interface StoreOptions {
@@ -134,6 +138,7 @@ export class LabStore {
     this.#fresh(resource, namespace, next);
     if (resource.status) delete next["status"];
     admit(resource, next, undefined, this.#context(undefined));
+    this.#judge(resource, next, undefined, options);
     const name = textAt(mapAt(next, "metadata"), "name") ?? "";
     if (this.get(type, namespace, name) !== undefined) throw alreadyExists(resource.plural, resource.group, name);
     trackUpdate(resource.kind, { metadata: {} }, next, this.#writer(type, "Update", options), this.#timestamp());
@@ -179,6 +184,7 @@ export class LabStore {
     const next = draft(change(live));
     this.#confine(resource, live, next, options.subresource);
     admit(resource, next, live, this.#context(live));
+    this.#judge(resource, next, live, options);
     trackUpdate(resource.kind, live, next, this.#writer(type, "Update", options), this.#timestamp());
     return presented<T>(resource, type.version, this.#settle(resource, live, next, options));
   }
@@ -209,6 +215,7 @@ export class LabStore {
     const next = applyFields(resource.kind, base, part, writer, options.force === true, this.#timestamp());
     if (existing !== undefined) this.#confine(resource, existing, next, options.subresource);
     admit(resource, next, existing, this.#context(existing));
+    this.#judge(resource, next, existing, options);
     return presented<T>(resource, type.version, this.#settle(resource, existing, next, options));
   }
 
@@ -238,6 +245,13 @@ export class LabStore {
     if (listAt(metadata, "finalizers").length === 0)
       return presented(resource, type.version, this.#remove(resource, live));
     return presented(resource, type.version, this.#markGoing(resource, live));
+  }
+
+  /** By the ValidatingAdmissionPolicies; none of ours names a subresource. */
+  #judge(resource: Resource, object: JsonMap, oldObject: JsonMap | undefined, options: WriteOptions): void {
+    if (options.subresource !== undefined) return;
+    const operation = oldObject === undefined ? "CREATE" : "UPDATE";
+    enforcePolicies(this, { resource, operation, object, oldObject, user: options.user ?? ADMINISTRATOR });
   }
 
   #register(resource: Resource): void {
@@ -385,7 +399,8 @@ export class LabStore {
   #afterwards(resource: Resource, object: JsonMap, created: boolean): void {
     if (resource.kind === "CustomResourceDefinition") {
       const defined = resourceOf(object);
-      if (defined && !this.#resources.has(collectionKey(defined.group, defined.plural))) this.#register(defined);
+      // What the lab knows from the start stays as its code has it.
+      if (defined && !isCatalogued(defined)) this.#register(defined);
     }
     if (resource.kind === "Namespace" && created) {
       const namespace = textAt(mapAt(object, "metadata"), "name") ?? "";
@@ -401,9 +416,19 @@ export class LabStore {
     this.#version++;
     const last = freeze({ ...live, metadata: { ...metadata, resourceVersion: String(this.#version) } });
     this.#announce(resource, "DELETED", last, live);
+    if (resource.kind === "CustomResourceDefinition") this.#undefine(live);
     this.#collectGarbage(textAt(metadata, "uid") ?? "");
     if (namespace !== undefined) this.#finishNamespace(namespace);
     return last;
+  }
+
+  /** A definition takes its objects along, and its kind is served no more. */
+  #undefine(definition: JsonMap): void {
+    const defined = resourceOf(definition);
+    if (defined === undefined || isCatalogued(defined)) return;
+    const type = { group: defined.group, version: defined.versions[0], plural: defined.plural };
+    for (const { metadata } of this.list(type)) this.delete(type, metadata.namespace, metadata.name);
+    this.#resources.delete(collectionKey(defined.group, defined.plural));
   }
 
   #markGoing(resource: Resource, live: JsonMap): JsonMap {
@@ -482,6 +507,10 @@ export class LabStore {
 
 function collectionKey(group: string, plural: string): string {
   return `${group}/${plural}`;
+}
+
+function isCatalogued({ group, plural }: Resource): boolean {
+  return CATALOG.some((known) => known.group === group && known.plural === plural);
 }
 
 function objectKey(resource: Resource, namespace: string | undefined, name: string): string {

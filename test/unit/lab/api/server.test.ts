@@ -130,7 +130,8 @@ describe("the API over HTTP", () => {
     expect((await call("GET", CONFIGS)).status).toBe(401);
     expect(await status("wrong")).toBe(401);
     expect(await status("secret")).toBe(200);
-    expect(await status(api.tokens.issue("default", "default").token)).toBe(200);
+    // Known, but no role gives it anything.
+    expect(await status(api.tokens.issue("default", "default").token)).toBe(403);
     expect(await status(api.tokens.issue("default", "default", ["elsewhere"]).token)).toBe(401);
     expect((await call("GET", "/readyz")).status).toBe(200);
   });
