@@ -2,8 +2,10 @@ import { constants, X509Certificate } from "node:crypto";
 import net, { type AddressInfo } from "node:net";
 import tls from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
-import { unmapIp } from "../../proxy/core/address.ts";
+import { type Cidr, cidrContains, parseIp, unmapIp } from "../../proxy/core/address.ts";
 import type { Millis } from "../../proxy/core/clock.ts";
+import type { Decoded } from "../../proxy/core/machine.ts";
+import { decodeProxyHeader } from "../../proxy/wire/proxy-protocol/index.ts";
 import { type ClientHello, decodeClientHello } from "../../proxy/wire/tls/index.ts";
 import { clientIdentity } from "./certificate.ts";
 import { ConnectionQuota } from "./connection-quota.ts";
@@ -28,6 +30,11 @@ export interface MeshGrpcServerOptions {
    * bytes are all still unread. Everything is terminated unless told.
    */
   readonly route?: (hello: ClientHello, socket: net.Socket) => "terminate" | "refuse" | "taken";
+  /**
+   * Balancers that say with a PROXY protocol header whose connection they pass on; empty: everybody who connects is one.
+   * From them a connection without a header is closed; from others a header is no TLS. Absent: there are none.
+   */
+  readonly balancers?: readonly Cidr[];
   /** For each: first bytes, handshake, first use without a certificate. 10 s unless told. */
   readonly patienceMs?: Millis;
   /** Connections at once, 16,384 unless told: a host has up to four. */
@@ -87,6 +94,8 @@ export class MeshGrpcServer {
   readonly #options: MeshGrpcServerOptions;
   readonly #patienceMs: number;
   readonly #quota: ConnectionQuota;
+  /** Who really calls, for connections that a balancer passed on, by the addresses that the kernel knows. */
+  readonly #sources = new Map<string, { readonly ip: string; readonly port: number }>();
 
   constructor(options: MeshGrpcServerOptions) {
     this.#options = options;
@@ -121,6 +130,7 @@ export class MeshGrpcServer {
       (socket) => this.#secured(socket),
     );
     this.#tls.on("tlsClientError", (error, socket) => {
+      this.#unmask(socket);
       this.#failed(error, socket);
       socket.destroy();
     });
@@ -152,11 +162,44 @@ export class MeshGrpcServer {
     this.#sockets.add(socket);
     socket.on("error", () => socket.destroy());
     socket.once("close", () => this.#sockets.delete(socket));
+    if (!this.#isBalancer(socket)) {
+      this.#begin(socket);
+      return;
+    }
+    const connection = tuple(socket);
+    peek(socket, this.#patienceMs, decodeProxyHeader, ({ source }) => {
+      if (source !== undefined) {
+        this.#sources.set(connection, source);
+        socket.once("close", () => this.#sources.delete(connection));
+        rename(socket, source);
+      }
+      this.#begin(socket);
+    });
+  }
+
+  #isBalancer(socket: net.Socket): boolean {
+    const { balancers } = this.#options;
+    if (balancers === undefined || balancers.length === 0) return balancers !== undefined;
+    const ip = parseIp(socket.remoteAddress ?? "");
+    return ip !== undefined && balancers.some((network) => cidrContains(network, ip));
+  }
+
+  /** From here on a connection that a balancer passed on is its source's, for quota, log and calls alike. */
+  #unmask(socket: tls.TLSSocket): void {
+    const source = this.#sources.get(tuple(socket));
+    if (source !== undefined) rename(socket, source);
+  }
+
+  #begin(socket: net.Socket): void {
     if (!this.#quota.admit(socket)) {
       socket.destroy();
       return;
     }
-    peekClientHello(socket, this.#patienceMs, (hello) => {
+    const consumesNothing = (bytes: Buffer) => {
+      const decoded = decodeClientHello(bytes);
+      return decoded.kind === "done" ? { ...decoded, consumed: 0 } : decoded;
+    };
+    peek(socket, this.#patienceMs, consumesNothing, (hello) => {
       switch (this.#options.route?.(hello, socket) ?? "terminate") {
         case "terminate":
           this.#tls.emit("connection", socket);
@@ -211,6 +254,7 @@ export class MeshGrpcServer {
   }
 
   #secured(socket: tls.TLSSocket): void {
+    this.#unmask(socket);
     socket.on("error", (error) => {
       this.#failed(error, socket);
       socket.destroy();
@@ -234,6 +278,16 @@ export class MeshGrpcServer {
   }
 }
 
+function tuple(socket: net.Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
+}
+
+/** The balancer is nobody: whoever asks a socket who is at its other end hears the source. */
+function rename(socket: net.Socket, { ip, port }: { readonly ip: string; readonly port: number }): void {
+  Object.defineProperty(socket, "remoteAddress", { value: ip });
+  Object.defineProperty(socket, "remotePort", { value: port });
+}
+
 function contextOf(identity: ServerIdentity): tls.SecureContextOptions {
   // An empty list would mean the system's roots.
   if (identity.trustAnchorsPem.length === 0) throw new Error("no trust anchors");
@@ -248,10 +302,17 @@ function contextOf(identity: ServerIdentity): tls.SecureContextOptions {
 }
 
 /**
- * Reads a ClientHello and puts the bytes back. A connection that sends something else, too much or nothing in time is
- * destroyed without a word.
+ * Reads what stands at the beginning of a connection and puts back what it did not consume. A connection that sends
+ * something else, too much or nothing in time is destroyed without a word.
+ *
+ * @param decode - Bounds by itself what it asks for.
  */
-function peekClientHello(socket: net.Socket, patienceMs: Millis, done: (hello: ClientHello) => void): void {
+function peek<T>(
+  socket: net.Socket,
+  patienceMs: Millis,
+  decode: (bytes: Buffer) => Decoded<T>,
+  done: (value: T) => void,
+): void {
   let seen: Buffer = Buffer.alloc(0);
   const timer = setTimeout(() => socket.destroy(), patienceMs);
   const stop = () => {
@@ -265,14 +326,14 @@ function peekClientHello(socket: net.Socket, patienceMs: Millis, done: (hello: C
     const chunk: Buffer | null = socket.read();
     if (chunk === null) return;
     seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
-    const decoded = decodeClientHello(seen);
+    const decoded = decode(seen);
     if (decoded.kind === "more") return;
     stop();
     if (decoded.kind === "no") {
       socket.destroy();
       return;
     }
-    socket.unshift(seen);
+    if (decoded.consumed < seen.length) socket.unshift(seen.subarray(decoded.consumed));
     done(decoded.value);
   };
   socket.on("readable", read);
