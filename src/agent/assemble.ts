@@ -86,6 +86,7 @@ class Agent {
   #followed: FollowedIdentity | undefined;
   #joinProblem: string | undefined;
   #rejoin = false;
+  #awaitsApproval = false;
   readonly #validity = new ValidityWatch(
     () => this.#identity?.current(),
     realScheduler,
@@ -198,7 +199,20 @@ class Agent {
     await this.#serveNames(listeners, identity);
     this.#validity.look();
     await this.#serveSpiffe(identity);
-    this.#manager.watchdog(() => this.#workers !== undefined && this.#workers.ready > 0);
+    if (!this.#awaitsApproval) this.#manager.watchdog(() => this.#alive());
+  }
+
+  #alive(): boolean {
+    return this.#workers === undefined ? this.#awaitsApproval : this.#workers.ready > 0;
+  }
+
+  /** An administrator's answer may take days: for systemd the unit is up meanwhile, and `status` says what it waits for. */
+  #waits(why: string): void {
+    this.#joinProblem = why;
+    if (this.#awaitsApproval) return;
+    this.#awaitsApproval = true;
+    void this.#manager.ready(`joining: ${why}`);
+    this.#manager.watchdog(() => this.#alive());
   }
 
   // --- identity and registration -----------------------------------------------------------------------------------
@@ -212,7 +226,9 @@ class Agent {
       return;
     }
     this.#setState("joining");
-    const { member, problem, pending } = await membership(config, this.#store, log);
+    const { member, problem, pending } = await membership(config, this.#store, log, {
+      waits: (why) => this.#waits(why),
+    });
     this.#member = member;
     this.#joinProblem = problem;
     this.#rejoin = pending;

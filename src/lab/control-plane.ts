@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { chownSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { installObjects, type KubeObject, type ResourceType } from "../bootstrap/enroller/index.ts";
 import { kubeconfig, LabStore, selfSigned, startApi, TYPES } from "./api/index.ts";
 import { startEndpointControllers } from "./controllers/index.ts";
 import { resolveIn, startDns } from "./dns.ts";
@@ -183,6 +184,7 @@ function install(store: LabStore, pki: LabPki, host: string): void {
   store.put(TYPES.configMaps, configMap(LINKERD, "linkerd-config", { values: stringify(values) }));
   const bundle = { "ca-bundle.crt": pki.trustAnchorsPem.join("") };
   store.put(TYPES.configMaps, configMap(LINKERD, "linkerd-identity-trust-roots", bundle));
+  for (const object of installed()) store.put(typeOf(store, object), object);
   const issuer = { "crt.pem": pki.issuer.certificatePem, "key.pem": pki.issuer.keyPem };
   store.put(TYPES.secrets, secret(LINKERD, "linkerd-identity-issuer", "linkerd.io/tls", issuer));
 
@@ -206,6 +208,29 @@ function install(store: LabStore, pki: LabPki, host: string): void {
   grpc("linkerd-policy", PORTS.policy, true);
   grpc("linkerd-identity", PORTS.identity, false);
   grpc("linkerd-identity-headless", PORTS.identity, true);
+}
+
+/** What `cluster install` prints, but for what would run in pods: the lab runs its enroller itself. */
+function installed(): readonly KubeObject[] {
+  const options = {
+    namespace: LINKERD,
+    image: "",
+    capture: [],
+    replicas: 1,
+    serviceType: "ClusterIP",
+    issuerSecret: "linkerd-identity-issuer",
+    lifetime: "24h",
+    metricsPort: true,
+  } as const;
+  const inPods = ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"];
+  return installObjects(options).filter(({ kind }) => !inPods.includes(kind));
+}
+
+function typeOf(store: LabStore, { apiVersion, kind }: KubeObject): ResourceType {
+  const [group = "", version = ""] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
+  const known = store.resources().find((resource) => resource.group === group && resource.kind === kind);
+  if (known === undefined) throw new Error(`the lab does not know ${apiVersion} ${kind}`);
+  return { group, version, plural: known.plural };
 }
 
 /** Written whole or not at all, readable by one user. */

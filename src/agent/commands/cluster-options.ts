@@ -66,6 +66,11 @@ export function parsed<T>(text: string, parse: (text: string) => T | undefined, 
   return value;
 }
 
+/** The values of a variadic option that may stand alone. */
+export function networksOf(option: true | readonly string[]): readonly string[] {
+  return option === true ? [] : option;
+}
+
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { CommandError, EXIT } from "../exit.ts";
 import { VERSION } from "../version.ts";
-import { asCommandError, type ClusterOptions, clusterOptions, connect, parsed } from "./cluster-options.ts";
+import { asCommandError, type ClusterOptions, clusterOptions, connect, networksOf, parsed } from "./cluster-options.ts";
 
 interface Options extends ClusterOptions {
   readonly listen: string;
@@ -9,6 +9,7 @@ interface Options extends ClusterOptions {
   readonly lifetime: string;
   readonly capture?: readonly string[];
   readonly metricsPort: boolean;
+  readonly proxyProtocol?: true | readonly string[];
   readonly gcAfter: string;
   readonly trustDomain?: string;
   readonly clusterDomain?: string;
@@ -27,12 +28,17 @@ export function register(program: Command): void {
     .option("--lifetime <duration>", "of the hosts' certificates, 1h to 30d", "24h")
     .option("--capture <cidr...>", "networks that hosts send through the mesh (default: the cluster's ServiceCIDRs)")
     .option("--no-metrics-port", "leave port 4191 out of the ExternalWorkloads")
+    .option(
+      "--proxy-protocol [cidr...]",
+      "balancers that say with PROXY protocol v1 or v2 who calls (without networks: whoever connects)",
+    )
     .option("--gc-after <duration>", "delete hosts that have been gone for so long", "24h")
     .option("--trust-domain <name>", "(default: what linkerd-config says)")
     .option("--cluster-domain <name>", "(default: what linkerd-config says)")
     .option("--log-level <level>", LEVELS.join(", "), "info");
   clusterOptions(command).action(async (options: Options) => {
     const { parseDuration, startEnroller } = await import("../../bootstrap/enroller/index.ts");
+    const { parseCidr } = await import("../../proxy/core/address.ts");
     const { createLogger } = await import("../log.ts");
     const level = parsed(
       options.logLevel,
@@ -54,6 +60,11 @@ export function register(program: Command): void {
       gcAfterMs: parsed(options.gcAfter, parseDuration, "--gc-after", "such as 24h"),
       metricsPort: options.metricsPort,
       ...(options.capture !== undefined && { captureNetworks: options.capture }),
+      ...(options.proxyProtocol !== undefined && {
+        balancers: networksOf(options.proxyProtocol).map((text) =>
+          parsed(text, parseCidr, "--proxy-protocol", "a network such as 10.0.0.0/8"),
+        ),
+      }),
       ...(options.trustDomain !== undefined && { trustDomain: options.trustDomain }),
       ...(options.clusterDomain !== undefined && { clusterDomain: options.clusterDomain }),
       log: { debug: at(logger.debug), info: at(logger.info), warn: at(logger.warn), error: at(logger.error) },

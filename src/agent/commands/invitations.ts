@@ -3,10 +3,15 @@ import { CommandError, EXIT } from "../exit.ts";
 import { type ClusterOptions, clusterOptions, kubernetes } from "./cluster-options.ts";
 import { type Format, outputOption, print, table } from "./output.ts";
 
+/** `mesh-agent invitations`, as it was called before it moved under `invite`. */
 export function register(program: Command): void {
-  const invitations = program
-    .command("invitations")
-    .description("list invitations, or take one back (needs rights in the cluster)");
+  registerInvitations(
+    program.command("invitations", { hidden: true }).description("the same as invite list and invite revoke"),
+  );
+}
+
+/** Adds `list` and `revoke`. */
+export function registerInvitations(invitations: Command): void {
   const list = invitations
     .command("list")
     .description("every invitation: for whom, how often used, until when")
@@ -33,7 +38,7 @@ export function register(program: Command): void {
     const { revokeInvitation } = await import("../../bootstrap/enroller/index.ts");
     const known = await kubernetes(options, (client) => revokeInvitation(client, options.linkerdNamespace, id));
     if (!known) {
-      throw new CommandError(EXIT.configuration, `there is no invitation ${id}`, "mesh-agent invitations list");
+      throw new CommandError(EXIT.configuration, `there is no invitation ${id}`, "mesh-agent invite list");
     }
     process.stdout.write(`Invitation ${id} is taken back: nobody can join with its string any more.\n`);
   });

@@ -12,7 +12,7 @@ import { namesInPlace } from "./names-actions.ts";
 import type { Format } from "./output.ts";
 import { hostProbes, preflight } from "./preflight.ts";
 import { SERVICE } from "./units.ts";
-import { armRevert, compareHostState, confirm, isRevertArmed, readHostState } from "./up-confirm.ts";
+import { armRevert, compareHostState, confirm, disarmRevert, isRevertArmed, readHostState } from "./up-confirm.ts";
 
 export interface UpOptions {
   readonly join: string | undefined;
@@ -26,6 +26,8 @@ export interface UpOptions {
 }
 
 const POLL_MS = 500;
+/** How the enroller words `approval-pending`. */
+const AWAITS_APPROVAL = "waits for the approval";
 // The path unit, nft and the next self-probe.
 const INTERCEPTED_MS = 15_000;
 
@@ -148,6 +150,15 @@ async function waitReady(options: UpOptions, progress: (result: string) => void)
     }
     progress(last);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  if (last.includes(AWAITS_APPROVAL)) {
+    // Nothing is intercepted yet, and undoing would end the waiting.
+    disarmRevert();
+    throw new CommandError(
+      EXIT.tryAgain,
+      `after ${options.timeout} s ${last}`,
+      "the agent goes on waiting: mesh-agent up again once it is approved (mesh-agent cluster approve)",
+    );
   }
   throw new CommandError(
     EXIT.tryAgain,

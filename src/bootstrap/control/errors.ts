@@ -13,6 +13,20 @@ export const FAILURES = {
   "invitation-expired": { exit: 65, remedy: "ask for a new join string (`mesh-agent invite --expires`)" },
   "invitation-spent": { exit: 65, remedy: "ask for a new join string (`mesh-agent invite --uses`)" },
   "invitation-network": { exit: 77, remedy: "join from an allowed network, or invite with another `--from`" },
+  "group-gone": {
+    exit: 77,
+    remedy: "make the ExternalWorkloadGroup again, or ask for another join string (`mesh-agent invite`)",
+  },
+  "group-full": {
+    exit: 77,
+    remedy:
+      "raise spec.admission.maxHosts of the group, or take hosts out that are gone (`kubectl delete externalworkload`)",
+  },
+  "approval-pending": {
+    exit: 75,
+    remedy: "an administrator runs `mesh-agent cluster approve NAMESPACE/HOST`; this host goes on asking",
+  },
+  "approval-denied": { exit: 77, remedy: "ask an administrator: `mesh-agent cluster approve` takes the denial back" },
   "pin-mismatch": {
     exit: 77,
     remedy: "something else answers at that address, or the mesh's roots were replaced: ask for a new join string",

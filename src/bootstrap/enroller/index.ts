@@ -5,12 +5,27 @@
  * `service.ts` (the calls) and `attach.ts` (the hosts). `plan.ts` is what an ExternalWorkload should be, pure.
  */
 
-export { type InstallOptions, installManifests } from "./install.ts";
+export { admissionPolicies } from "./admission-policy.ts";
+export { decide, groupOfHost, type WaitingHost, waitingHosts } from "./approval.ts";
 export {
+  checkGroup,
+  type ExternalWorkloadGroup,
+  GROUPS,
+  type GroupAdmission,
+  type GroupHost,
+  groupFor,
+  groupTerms,
+  type HostDecision,
+} from "./group.ts";
+export { groupDefinition } from "./group-definition.ts";
+export { type InstallOptions, installManifests, installObjects } from "./install.ts";
+export {
+  type Approval,
   type Attempt,
   KEEP_DEAD_MS,
   type NewInvitation,
   newInvitation,
+  type Redeemed,
   redeem,
   sweepInvitations,
 } from "./invitation.ts";
@@ -25,6 +40,7 @@ export {
   type WatchEvent,
 } from "./kubernetes.ts";
 export { type MeshValues, readMeshValues } from "./mesh-values.ts";
+export { type Claim, judgeClaim, takePlace } from "./place.ts";
 export {
   planWorkload,
   REVOKED,
@@ -37,4 +53,4 @@ export { revokeHost } from "./revoke.ts";
 export { type EnrollerOptions, type RunningEnroller, startEnroller } from "./start.ts";
 export { checkTerms, DEFAULT_OPAQUE_PORTS, type InvitationTerms, opaquePortsOf } from "./terms.ts";
 export { parseDuration, parseLabel, parseProbe, parseWorkloadPort } from "./terms-text.ts";
-export { type InstalledObject, uninstall } from "./uninstall.ts";
+export { registeredHosts, uninstall } from "./uninstall.ts";

@@ -1,6 +1,10 @@
 import { stringify } from "yaml";
 import { ENROLLER_SERVICE_ACCOUNT } from "../control/index.ts";
-import { ENROLLER_PORT, ENROLLER_SERVICE } from "./invite.ts";
+import { admissionPolicies } from "./admission-policy.ts";
+import { groupDefinition } from "./group-definition.ts";
+import { ENROLLER_PORT, ENROLLER_SERVICE, EXTERNAL_ADDRESS, PROXY_PROTOCOL } from "./invite.ts";
+import type { KubeObject } from "./kubernetes.ts";
+import { rights } from "./rights.ts";
 
 export interface InstallOptions {
   /** Namespace of Linkerd's control plane, where the enroller runs too. */
@@ -12,29 +16,41 @@ export interface InstallOptions {
   readonly issuerSecret: string;
   readonly lifetime: string;
   readonly metricsPort: boolean;
+  /** `host:port` that hosts dial; absent: what the Service's balancer says. */
+  readonly externalAddress?: readonly string[];
+  /** Balancers whose PROXY protocol headers are believed, as CIDRs; empty: whoever connects. Absent: none. */
+  readonly proxyProtocol?: readonly string[];
 }
 
 const NAME = "mesh-agent-enroller";
 const LABELS = { "app.kubernetes.io/name": NAME };
 
-/**
- * What has to be in the cluster: account, rights, Deployment, Service and disruption budget, and for metrics a Server
- * with its policy and the scrape job as a ConfigMap to copy from. YAML documents.
- */
-export function installManifests(options: InstallOptions): string {
-  const { namespace } = options;
-  const documents = [
+/** The objects of {@link installManifests}, in the order in which they are to be created. */
+export function installObjects(options: InstallOptions): readonly KubeObject[] {
+  const { namespace, externalAddress, proxyProtocol } = options;
+  const annotations = {
+    ...(externalAddress !== undefined && { [EXTERNAL_ADDRESS]: externalAddress.join(",") }),
+    ...(proxyProtocol !== undefined && { [PROXY_PROTOCOL]: "true" }),
+  };
+  const objects: readonly object[] = [
+    groupDefinition(LABELS),
     {
       apiVersion: "v1",
       kind: "ServiceAccount",
       metadata: { name: ENROLLER_SERVICE_ACCOUNT, namespace, labels: LABELS },
     },
-    ...rights(namespace),
+    ...rights(namespace, LABELS),
+    ...admissionPolicies(namespace, LABELS),
     deployment(options),
     {
       apiVersion: "v1",
       kind: "Service",
-      metadata: { name: ENROLLER_SERVICE, namespace, labels: LABELS },
+      metadata: {
+        name: ENROLLER_SERVICE,
+        namespace,
+        labels: LABELS,
+        ...(Object.keys(annotations).length > 0 && { annotations }),
+      },
       spec: {
         type: options.serviceType,
         // Invitations may be bound to networks, and attempts are counted by source: keep the client's address.
@@ -49,7 +65,6 @@ export function installManifests(options: InstallOptions): string {
       metadata: { name: NAME, namespace, labels: LABELS },
       spec: { maxUnavailable: 1, selector: { matchLabels: LABELS } },
     },
-    inviters(namespace),
     {
       apiVersion: "networking.k8s.io/v1",
       kind: "NetworkPolicy",
@@ -63,84 +78,23 @@ export function installManifests(options: InstallOptions): string {
     },
     ...(options.metricsPort ? [scrapeJob(namespace)] : []),
   ];
-  return documents.map((document) => `---\n${stringify(document, { lineWidth: 0 })}`).join("");
+  // Manifests: every one has the three fields, the rest is its kind's.
+  return objects as readonly KubeObject[];
 }
 
-/** Cluster-wide only what concerns workloads and names; Secrets and leases in one namespace. */
-function rights(namespace: string): readonly object[] {
-  const subjects = [{ kind: "ServiceAccount", name: ENROLLER_SERVICE_ACCOUNT, namespace }];
-  const metadata = { name: NAME, labels: LABELS };
-  const roleGroup = "rbac.authorization.k8s.io";
-  const rule = (apiGroup: string, resources: readonly string[], verbs: readonly string[]) => ({
-    apiGroups: [apiGroup],
-    resources,
-    verbs,
-  });
-  const look = ["get", "list", "watch"];
-  return [
-    {
-      apiVersion: `${roleGroup}/v1`,
-      kind: "ClusterRole",
-      metadata,
-      rules: [
-        rule("workload.linkerd.io", ["externalworkloads"], [...look, "create", "patch", "delete"]),
-        rule("workload.linkerd.io", ["externalworkloads/status"], ["patch"]),
-        rule("", ["services"], ["get"]),
-        rule("", ["events"], ["create"]),
-        rule("discovery.k8s.io", ["endpointslices"], look),
-        rule("networking.k8s.io", ["servicecidrs"], ["list"]),
-      ],
-    },
-    {
-      apiVersion: `${roleGroup}/v1`,
-      kind: "ClusterRoleBinding",
-      metadata,
-      roleRef: { apiGroup: roleGroup, kind: "ClusterRole", name: NAME },
-      subjects,
-    },
-    {
-      apiVersion: `${roleGroup}/v1`,
-      kind: "Role",
-      metadata: { ...metadata, namespace },
-      rules: [
-        // The issuer's Secret and the invitations.
-        rule("", ["secrets"], [...look, "update", "delete"]),
-        rule("", ["configmaps"], look),
-        rule("coordination.k8s.io", ["leases"], [...look, "create", "patch", "delete"]),
-      ],
-    },
-    {
-      apiVersion: `${roleGroup}/v1`,
-      kind: "RoleBinding",
-      metadata: { ...metadata, namespace },
-      roleRef: { apiGroup: roleGroup, kind: "Role", name: NAME },
-      subjects,
-    },
-  ];
-}
-
-/** For those who may invite; bind it in the control plane's namespace with a RoleBinding. */
-function inviters(namespace: string): object {
-  return {
-    apiVersion: "rbac.authorization.k8s.io/v1",
-    kind: "Role",
-    metadata: { name: "mesh-agent-inviter", namespace, labels: LABELS },
-    rules: [
-      // A POST has no name that could be restricted: whoever invites could create any Secret here.
-      { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
-      {
-        apiGroups: [""],
-        resources: ["configmaps"],
-        resourceNames: ["linkerd-identity-trust-roots", "linkerd-config"],
-        verbs: ["get"],
-      },
-      { apiGroups: [""], resources: ["services"], resourceNames: [ENROLLER_SERVICE], verbs: ["get"] },
-    ],
-  };
+/**
+ * What has to be in the cluster: the group's definition, account, rights, admission, Deployment, Service and disruption
+ * budget, and for metrics a Server with its policy and the scrape job as a ConfigMap to copy from.
+ * @returns YAML documents, or a List in JSON.
+ */
+export function installManifests(options: InstallOptions, format: "yaml" | "json" = "yaml"): string {
+  const objects = installObjects(options);
+  if (format === "json") return `${JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }, undefined, 2)}\n`;
+  return objects.map((object) => `---\n${stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })}`).join("");
 }
 
 function deployment(options: InstallOptions): object {
-  const { namespace, image, capture, replicas, issuerSecret, lifetime, metricsPort } = options;
+  const { namespace, image, capture, replicas, issuerSecret, lifetime, metricsPort, proxyProtocol } = options;
   const args = [
     "enroller",
     "--in-cluster",
@@ -149,6 +103,7 @@ function deployment(options: InstallOptions): object {
     `--lifetime=${lifetime}`,
     ...(capture.length === 0 ? [] : ["--capture", ...capture]),
     ...(metricsPort ? [] : ["--no-metrics-port"]),
+    ...(proxyProtocol === undefined ? [] : ["--proxy-protocol", ...proxyProtocol]),
   ];
   return {
     apiVersion: "apps/v1",

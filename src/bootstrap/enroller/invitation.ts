@@ -1,17 +1,21 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { cidrContains, parseCidr, parseIp } from "../../proxy/core/address.ts";
+import { parseCidr } from "../../proxy/core/address.ts";
 import { BootstrapError, SECRET_BYTES } from "../control/index.ts";
+import { checkGroup, checkNetworks, type ExternalWorkloadGroup, GROUPS, groupTerms } from "./group.ts";
 import { type KubeClient, KubeError } from "./kubernetes.ts";
+import { groupGone } from "./place.ts";
 import { SECRETS, type Secret } from "./resources.ts";
-import { checkTerms, type InvitationTerms } from "./terms.ts";
+import { checkTerms, checkUse, type GroupInvitation, type InvitationTerms } from "./terms.ts";
 
 /** The type of the Secrets, and what their names begin with. They live in the enroller's own namespace. */
-const SECRET_TYPE = "mesh-agent/invitation";
+export const SECRET_TYPE = "mesh-agent/invitation";
 const NAME_PREFIX = "mesh-agent-invitation-";
 export const INVITATION_LABEL = "mesh-agent/invitation";
+/** Names, as an annotation, the group: admission looks at it to see whether its maker may invite there. */
+export const INVITATION_FOR = "mesh-agent/for";
 
 /** A host whose answer got lost may ask again with the same key, without spending another use. */
-const REPLAY_MS = 600_000;
+export const REPLAY_MS = 600_000;
 /** Spent and expired invitations stay so long, so that their strings still get an honest answer. */
 export const KEEP_DEAD_MS = 7 * 86_400_000;
 const CONFLICT_ATTEMPTS = 12;
@@ -35,6 +39,9 @@ function hashOf(secret: Uint8Array): Buffer {
   return createHash("sha256").update("mesh-agent invitation\0").update(secret).digest();
 }
 
+/** Terms of their own, or those of a group. */
+export type StoredTerms = InvitationTerms | GroupInvitation;
+
 export interface NewInvitation {
   readonly id: string;
   readonly secret: Buffer;
@@ -43,8 +50,8 @@ export interface NewInvitation {
 }
 
 /** Makes an invitation: a random secret, and a Secret that can recognise it. */
-export function newInvitation(terms: InvitationTerms, enrollerNamespace: string): NewInvitation {
-  const problem = checkTerms(terms);
+export function newInvitation(terms: StoredTerms, enrollerNamespace: string): NewInvitation {
+  const problem = checkStored(terms);
   if (problem !== undefined) throw new RangeError(problem);
   for (const network of terms.from) {
     if (parseCidr(network) === undefined) throw new RangeError(`"${network}" is not a network (CIDR)`);
@@ -61,7 +68,7 @@ export function newInvitation(terms: InvitationTerms, enrollerNamespace: string)
         name: NAME_PREFIX + id,
         namespace: enrollerNamespace,
         labels: { [INVITATION_LABEL]: "true" },
-        annotations: { "mesh-agent/for": `${terms.namespace}/${terms.name}` },
+        annotations: { [INVITATION_FOR]: `${terms.namespace}/${terms.name}` },
       },
       type: SECRET_TYPE,
       data: {
@@ -86,6 +93,20 @@ export interface Attempt {
   readonly wallMs: number;
 }
 
+/** What an invitation grants at this moment, and the group that says so. */
+export interface Redeemed {
+  readonly terms: InvitationTerms;
+  readonly group: ExternalWorkloadGroup | undefined;
+}
+
+/** What has to be asked on the way. */
+export interface Approval {
+  /** Before a use is spent; rejects with the reason why it shall not be. May be asked again. */
+  before(redeemed: Redeemed): Promise<void>;
+  /** Whether this key has spent its use and has waited for an administrator since. */
+  waits(redeemed: Redeemed): Promise<boolean>;
+}
+
 /**
  * Spends one use, unless `approve` rejects. Two hosts cannot spend the last one: the count is written against the version that was read.
  * The same key for the same machine is a repetition, and costs nothing; for another machine it would be a second host.
@@ -97,8 +118,8 @@ export async function redeem(
   client: KubeClient,
   enrollerNamespace: string,
   attempt: Attempt,
-  approve: (terms: InvitationTerms) => Promise<void> = () => Promise.resolve(),
-): Promise<InvitationTerms> {
+  approve: Approval = { before: () => Promise.resolve(), waits: () => Promise.resolve(false) },
+): Promise<Redeemed> {
   if (!/^[0-9a-f]{10}$/.test(attempt.id)) throw wrong();
   for (let i = 0; i < CONFLICT_ATTEMPTS; i++) {
     const object = await client.get<Secret>(SECRETS, enrollerNamespace, NAME_PREFIX + attempt.id);
@@ -107,22 +128,26 @@ export async function redeem(
     // Compared also when there is nothing to compare with, so that time tells nothing about which ids exist.
     const same = timingSafeEqual(stored.length === given.length ? stored : Buffer.alloc(given.length), given);
     if (object === undefined || object.type !== SECRET_TYPE || !same) throw wrong();
-    const { terms, state } = read(object);
-    if (attempt.wallMs >= terms.expiresAtMs) {
+    const { terms: invitation, state } = read(object);
+    const use = state.uses.find(({ key, machine }) => key === attempt.key && machine === attempt.machine);
+    const repeated = use !== undefined && attempt.wallMs - use.atMs < REPLAY_MS;
+    const redeemed = await resolve(client, invitation);
+    const { terms } = redeemed;
+    // Whoever came in time and was told to wait does not come late.
+    const late = attempt.wallMs >= terms.expiresAtMs;
+    const waits = use !== undefined && (late || !repeated) && (await approve.waits(redeemed));
+    if (late && !waits) {
       throw new BootstrapError("invitation-expired", `the invitation expired at ${iso(terms.expiresAtMs)}`);
     }
-    if (!allowed(terms.from, attempt.address)) {
-      throw new BootstrapError("invitation-network", `the invitation may not be used from ${attempt.address}`);
-    }
-    const repeated = state.uses.some((use) => isRepetition(use, attempt));
-    if (!repeated && state.uses.length >= terms.uses) {
+    checkNetworks([terms.from, terms.allowedNetworks ?? []], attempt.address);
+    if (!repeated && !waits && state.uses.length >= terms.uses) {
       throw new BootstrapError(
         "invitation-spent",
         `the invitation has been used ${times(terms.uses)}, as often as it allows`,
       );
     }
-    await approve(terms);
-    if (repeated) return terms;
+    await approve.before(redeemed);
+    if (repeated || waits) return redeemed;
     const { key, machine, wallMs: atMs } = attempt;
     const uses = [...state.uses, { key, machine, atMs }];
     try {
@@ -130,7 +155,7 @@ export async function redeem(
         ...object,
         data: { ...object.data, state: encode({ format: 1, uses } satisfies State) },
       });
-      return terms;
+      return redeemed;
     } catch (error) {
       if (!(error instanceof KubeError) || error.code !== 409) throw error;
     }
@@ -144,7 +169,7 @@ export function invitationName(id: string): string | undefined {
 }
 
 /** @throws BootstrapError if the Secret is not what {@link newInvitation} and {@link redeem} wrote. */
-export function readInvitation(object: Secret): { readonly terms: InvitationTerms; readonly used: number } {
+export function readInvitation(object: Secret): { readonly terms: StoredTerms; readonly used: number } {
   const { terms, state } = read(object);
   return { terms, used: state.uses.length };
 }
@@ -159,11 +184,15 @@ export async function sweepInvitations(client: KubeClient, enrollerNamespace: st
   }
 }
 
-function read(object: Secret): { readonly terms: InvitationTerms; readonly state: State } {
+function read(object: Secret): { readonly terms: StoredTerms; readonly state: State } {
   try {
-    const terms = decode<InvitationTerms>(object.data?.["terms"]);
+    const terms = decode<StoredTerms>(object.data?.["terms"]);
     const state = decode<State>(object.data?.["state"]);
-    if (terms.format !== 1 || state.format !== 1 || checkTerms(terms) !== undefined) throw new Error("unknown format");
+    if (state.format !== 1 || checkStored(terms) !== undefined) throw new Error("unknown format");
+    // The annotation is what admission judged its maker by: terms for another group were smuggled past it.
+    if (object.metadata.annotations?.[INVITATION_FOR] !== `${terms.namespace}/${terms.name}`) {
+      throw new Error("the annotation names another group");
+    }
     return { terms, state };
   } catch (error) {
     throw new BootstrapError("try-again", `the invitation ${object.metadata.name} is damaged in the cluster`, {
@@ -173,20 +202,29 @@ function read(object: Secret): { readonly terms: InvitationTerms; readonly state
   }
 }
 
-function isRepetition(use: Use, { key, machine, wallMs }: Attempt): boolean {
-  return use.key === key && use.machine === machine && wallMs - use.atMs < REPLAY_MS;
+function checkStored(terms: StoredTerms): string | undefined {
+  switch (terms.format) {
+    case 1:
+      return checkTerms(terms);
+    case 2:
+      return checkUse(terms);
+    default:
+      // Stored by a later version.
+      return (terms satisfies never) ?? "unknown format";
+  }
 }
 
-function allowed(networks: readonly string[], address: string): boolean {
-  if (networks.length === 0) return true;
-  const ip = parseIp(address);
-  return (
-    ip !== undefined &&
-    networks.some((network) => {
-      const cidr = parseCidr(network);
-      return cidr !== undefined && cidrContains(cidr, ip);
-    })
-  );
+/** @throws BootstrapError `group-gone` if there is no such group, or none that makes sense. */
+async function resolve(client: KubeClient, stored: StoredTerms): Promise<Redeemed> {
+  if (stored.format === 1) return { terms: stored, group: undefined };
+  const { namespace, name } = stored;
+  const group = await client.get<ExternalWorkloadGroup>(GROUPS, namespace, name);
+  if (group === undefined || group.metadata.deletionTimestamp !== undefined) throw groupGone(namespace, name);
+  const problem = checkGroup(group);
+  if (problem !== undefined) {
+    throw new BootstrapError("group-gone", `the ExternalWorkloadGroup ${namespace}/${name} is not valid: ${problem}`);
+  }
+  return { terms: { ...groupTerms(group), ...stored, format: 1 }, group };
 }
 
 function wrong(): BootstrapError {

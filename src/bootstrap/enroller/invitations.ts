@@ -1,4 +1,4 @@
-import { INVITATION_LABEL, invitationName, readInvitation } from "./invitation.ts";
+import { INVITATION_FOR, INVITATION_LABEL, invitationName, readInvitation } from "./invitation.ts";
 import type { KubeClient } from "./kubernetes.ts";
 import { SECRETS, type Secret } from "./resources.ts";
 
@@ -7,7 +7,6 @@ export interface InvitationSummary {
   readonly id: string;
   /** `NAMESPACE/NAME` of the group. */
   readonly group: string;
-  readonly serviceAccount: string;
   readonly used: number;
   readonly uses: number;
   /** CIDRs; empty: from anywhere. */
@@ -46,13 +45,12 @@ export async function revokeInvitation(client: KubeClient, enrollerNamespace: st
 function summaryOf(object: Secret, wallMs: number): InvitationSummary | undefined {
   const id = object.metadata.name.slice(-10);
   if (invitationName(id) !== object.metadata.name) return undefined;
-  const group = object.metadata.annotations?.["mesh-agent/for"] ?? "";
+  const group = object.metadata.annotations?.[INVITATION_FOR] ?? "";
   try {
     const { terms, used } = readInvitation(object);
     return {
       id,
       group: `${terms.namespace}/${terms.name}`,
-      serviceAccount: terms.serviceAccount,
       used,
       uses: terms.uses,
       from: terms.from,
@@ -60,6 +58,6 @@ function summaryOf(object: Secret, wallMs: number): InvitationSummary | undefine
       state: wallMs >= terms.expiresAtMs ? "expired" : used >= terms.uses ? "spent" : "open",
     };
   } catch {
-    return { id, group, serviceAccount: "", used: 0, uses: 0, from: [], expires: "", state: "damaged" };
+    return { id, group, used: 0, uses: 0, from: [], expires: "", state: "damaged" };
   }
 }

@@ -1,7 +1,9 @@
 import { X509Certificate } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { certificatePin, encodeJoinString, grpcTarget, splitPem } from "../control/index.ts";
+import { checkGroup, type ExternalWorkloadGroup, GROUPS, type GroupAdmission, groupFor } from "./group.ts";
 import { newInvitation } from "./invitation.ts";
-import type { KubeClient } from "./kubernetes.ts";
+import { type KubeClient, KubeError } from "./kubernetes.ts";
 import { readMeshValues } from "./mesh-values.ts";
 import { CONFIG_MAPS, type ConfigMap, SECRETS, SERVICE_ACCOUNTS, SERVICES, type Service } from "./resources.ts";
 import type { InvitationTerms } from "./terms.ts";
@@ -9,12 +11,19 @@ import type { InvitationTerms } from "./terms.ts";
 /** The Service in front of the enroller, as `cluster install` makes it. */
 export const ENROLLER_SERVICE = "mesh-agent-enroller";
 export const ENROLLER_PORT = 4145;
+/** On the Service, as annotations: what hosts dial, and that a balancer in front tells who calls. */
+export const EXTERNAL_ADDRESS = "mesh-agent/external-address";
+export const PROXY_PROTOCOL = "mesh-agent/proxy-protocol";
 
 export interface InviteOptions {
   /** Namespace of the control plane. */
   readonly namespace: string;
   readonly terms: InvitationTerms;
-  /** Where hosts reach the enroller, `host:port`; absent: what the Service's load balancer says. */
+  /** For a group that does not exist yet. */
+  readonly admission?: GroupAdmission;
+  /** False: nothing was said about the template, so an existing group is taken as it is. True unless told. */
+  readonly described?: boolean;
+  /** Where hosts reach the enroller, `host:port`; absent: what the Service says. */
   readonly enrollers?: readonly string[];
   readonly trustDomain?: string;
 }
@@ -24,13 +33,17 @@ export interface Invited {
   /** The secret is in here: print it once, log it never. */
   readonly joinString: string;
   readonly enrollers: readonly string[];
+  readonly group: ExternalWorkloadGroup;
+  /** Whether the group was made for this invitation. */
+  readonly created: boolean;
   /** What the administrator should know, one sentence each. */
   readonly warnings: readonly string[];
 }
 
 /**
- * Makes an invitation in the cluster and the join string for it.
- * @throws RangeError, one line, for terms that are not valid; Error if the mesh lacks something; KubeError.
+ * Makes an invitation in the cluster and the join string for it; the group too, unless there is one of that name.
+ * @throws RangeError, one line, for terms that are not valid or that an existing group contradicts; Error if the mesh
+ *   lacks something; KubeError.
  */
 export async function createInvitation(client: KubeClient, options: InviteOptions): Promise<Invited> {
   const { namespace, terms } = options;
@@ -39,14 +52,27 @@ export async function createInvitation(client: KubeClient, options: InviteOption
   if (anchors.length === 0)
     throw new Error(`there are no trust roots in namespace ${namespace}: is Linkerd installed there?`);
   const values = readMeshValues(await client.get<ConfigMap>(CONFIG_MAPS, namespace, "linkerd-config"), options);
-  const enrollers = options.enrollers ?? (await publishedAddresses(client, namespace));
+  const service = await client.get<Service>(SERVICES, namespace, ENROLLER_SERVICE);
+  const enrollers = options.enrollers ?? publishedAddresses(service);
   if (enrollers.length === 0) {
-    throw new Error(`Service ${namespace}/${ENROLLER_SERVICE} has no external address: name one with --enroller`);
+    throw new RangeError(
+      `the Service ${namespace}/${ENROLLER_SERVICE} has no address yet; say where hosts reach the enroller with --enroller`,
+    );
   }
   for (const address of enrollers) {
     if (grpcTarget(address) === undefined) throw new RangeError(`"${address}" is not host:port`);
   }
-  const invitation = newInvitation(terms, namespace);
+  const wanted = groupFor(terms, options.admission ?? {});
+  const problem = checkGroup(wanted);
+  if (problem !== undefined) throw new RangeError(problem);
+  const existing = await client.get<ExternalWorkloadGroup>(GROUPS, terms.namespace, terms.name);
+  if (existing !== undefined) checkAgainst(existing, wanted, options);
+  const networks = [...terms.from, ...((existing ?? wanted).spec.admission?.allowedNetworks ?? [])];
+  const hidden = networks.length === 0 ? undefined : hiddenSource(service);
+  if (hidden !== undefined) throw new RangeError(hidden);
+  const { name, from, uses, expiresAtMs } = terms;
+  const stored = { format: 2, namespace: terms.namespace, name, from, uses, expiresAtMs } as const;
+  const invitation = newInvitation(stored, namespace);
   // Before the Secret exists: what does not fit must leave nothing behind.
   const joinString = encodeJoinString({
     enrollers,
@@ -56,33 +82,76 @@ export async function createInvitation(client: KubeClient, options: InviteOption
     invitationId: invitation.id,
     secret: invitation.secret,
   });
+  const group = existing ?? (await createGroup(client, wanted));
   await client.create(SECRETS, namespace, invitation.object);
-  return { id: invitation.id, joinString, enrollers, warnings: await warningsFor(client, terms) };
+  const warnings = await warningsFor(client, group);
+  return { id: invitation.id, joinString, enrollers, group, created: existing === undefined, warnings };
 }
 
-async function warningsFor(client: KubeClient, terms: InvitationTerms): Promise<readonly string[]> {
-  const warnings: string[] = [];
+async function createGroup(client: KubeClient, wanted: ExternalWorkloadGroup): Promise<ExternalWorkloadGroup> {
+  const { namespace = "" } = wanted.metadata;
   try {
-    if ((await client.get(SERVICE_ACCOUNTS, terms.namespace, terms.serviceAccount)) === undefined) {
+    return await client.create<ExternalWorkloadGroup>(GROUPS, namespace, wanted);
+  } catch (error) {
+    // The namespace may be missing too: that message names it.
+    if (!(error instanceof KubeError) || error.code !== 404 || error.message.includes("namespaces")) throw error;
+    throw new Error("this cluster has no ExternalWorkloadGroups: mesh-agent cluster install | kubectl apply -f -", {
+      cause: error,
+    });
+  }
+}
+
+/** @throws RangeError that names what was said otherwise. */
+function checkAgainst(existing: ExternalWorkloadGroup, wanted: ExternalWorkloadGroup, options: InviteOptions): void {
+  const where = `${existing.metadata.namespace}/${existing.metadata.name}`;
+  const problem = checkGroup(existing);
+  if (problem !== undefined) throw new RangeError(`the group ${where} is not valid: ${problem}`);
+  const differing =
+    options.described === false
+      ? []
+      : (
+          Object.keys({ ...wanted.spec.template, ...existing.spec.template }) as (keyof typeof wanted.spec.template)[]
+        ).filter((field) => !isDeepStrictEqual(wanted.spec.template[field], existing.spec.template[field]));
+  for (const [field, value] of Object.entries(options.admission ?? {})) {
+    const key = field as keyof GroupAdmission;
+    if (!isDeepStrictEqual(existing.spec.admission?.[key], value)) differing.push(key as never);
+  }
+  if (differing.length === 0) return;
+  throw new RangeError(
+    `the group ${where} exists and says otherwise about ${differing.join(", ")}: change it there (kubectl edit externalworkloadgroup), or invite into it by its name alone`,
+  );
+}
+
+/** Why the enroller does not see where hosts call from; undefined if it does. */
+function hiddenSource(service: Service | undefined): string | undefined {
+  // Without a Service the enroller is dialled directly.
+  if (service === undefined || service.metadata.annotations?.[PROXY_PROTOCOL] === "true") return undefined;
+  const { type = "ClusterIP", externalTrafficPolicy = "Cluster" } = service.spec ?? {};
+  if (type !== "ClusterIP" && externalTrafficPolicy === "Local") return undefined;
+  const why = type === "ClusterIP" ? "is of type ClusterIP" : `has externalTrafficPolicy: ${externalTrafficPolicy}`;
+  return `the enroller cannot see where hosts call from, so networks cannot be checked: its Service ${why}; install with --service-type LoadBalancer or NodePort, or with --proxy-protocol behind a balancer that speaks it`;
+}
+
+async function warningsFor(client: KubeClient, group: ExternalWorkloadGroup): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  const { namespace = "" } = group.metadata;
+  const { serviceAccountName, probes = [] } = group.spec.template;
+  try {
+    if ((await client.get(SERVICE_ACCOUNTS, namespace, serviceAccountName)) === undefined) {
       warnings.push(
-        `ServiceAccount ${terms.namespace}/${terms.serviceAccount} does not exist; policies that refer to it will not match until it does`,
+        `ServiceAccount ${namespace}/${serviceAccountName} does not exist; policies that refer to it will not match until it does`,
       );
     }
   } catch {
     // The inviter need not be allowed to look.
   }
-  if (terms.probes.length === 0) warnings.push("no --probe: the hosts count as ready as soon as their agent runs");
+  if (probes.length === 0) warnings.push("no --probe: the hosts count as ready as soon as their agent runs");
   return warnings;
 }
 
-interface Balanced extends Service {
-  readonly status?: {
-    readonly loadBalancer?: { readonly ingress?: readonly { readonly ip?: string; readonly hostname?: string }[] };
-  };
-}
-
-async function publishedAddresses(client: KubeClient, namespace: string): Promise<readonly string[]> {
-  const service = await client.get<Balanced>(SERVICES, namespace, ENROLLER_SERVICE);
+function publishedAddresses(service: Service | undefined): readonly string[] {
+  const said = service?.metadata.annotations?.[EXTERNAL_ADDRESS];
+  if (said !== undefined) return said.split(",").map((address) => address.trim());
   return (service?.status?.loadBalancer?.ingress ?? [])
     .map(({ ip, hostname }) => ip ?? hostname)
     .filter((host) => host !== undefined)

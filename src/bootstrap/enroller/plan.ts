@@ -9,7 +9,7 @@ import {
   type WorkloadPort,
 } from "../control/index.ts";
 import { type Condition, type ExternalWorkload, readyCondition } from "./resources.ts";
-import type { InvitationTerms } from "./terms.ts";
+import type { GroupTerms, InvitationTerms } from "./terms.ts";
 
 /** Everything that is remembered of a host; the ExternalWorkload itself is the memory. */
 export interface Registration {
@@ -19,6 +19,12 @@ export interface Registration {
   readonly probes: readonly Probe[];
   /** The administrator's, without our own. */
   readonly labels: Readonly<Record<string, string>>;
+  /** The group's, without our own and those of others. */
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Name of its ExternalWorkloadGroup, if it came by one. */
+  readonly group: string | undefined;
+  /** Which version of the group's template it was made from: {@link templateOf}. */
+  readonly template: string | undefined;
   readonly defaultInboundPolicy: string | undefined;
   /** Id of the invitation it came with. */
   readonly invitation: string;
@@ -26,6 +32,8 @@ export interface Registration {
   readonly machine: string;
   /** Fingerprints of the keys it may prove itself with, newest first: the last two. */
   readonly keys: readonly string[];
+  /** Since when it is out of service for a change of what peers hold on to, RFC 3339; absent: it is not. */
+  readonly changing?: string | undefined;
   /** Why it was revoked, if it was. */
   readonly revoked: string | undefined;
   /** When the last certificate that was issued to it ends, RFC 3339. */
@@ -39,10 +47,16 @@ const KEYS = "mesh-agent/keys";
 const INVITATION = "mesh-agent/invitation";
 const SERVICE_ACCOUNT = "mesh-agent/service-account";
 const PROBES = "mesh-agent/probes";
+const CHANGING = "mesh-agent/changing";
 const CERTIFICATE_ENDS = "mesh-agent/certificate-ends";
 export const REVOKED = "mesh-agent/revoked";
 /** Marks, as a label, every object that the enroller keeps. */
 export const MANAGED = "mesh-agent/managed";
+/** Names, as a label, the ExternalWorkloadGroup of a host. */
+export const GROUP_LABEL = "mesh-agent/group";
+const TEMPLATE = "mesh-agent/template";
+// Which annotations are the group's: others may have written some too.
+const ANNOTATIONS = "mesh-agent/annotations";
 const OPAQUE_PORTS = "config.linkerd.io/opaque-ports";
 const DEFAULT_POLICY = "config.linkerd.io/default-inbound-policy";
 
@@ -60,6 +74,14 @@ export function workloadNameOf(terms: InvitationTerms, machine: string): Workloa
   };
 }
 
+/** A short name for what a group's template says, so that a host made from another version is found. */
+export function templateOf(terms: Omit<GroupTerms, "allowedNetworks">): string {
+  const { ports, opaquePorts, probes, labels, annotations = {}, defaultInboundPolicy = "" } = terms;
+  const sorted = (map: Readonly<Record<string, string>>) => Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1));
+  const said = [ports, opaquePorts, probes, sorted(labels), sorted(annotations), defaultInboundPolicy];
+  return createHash("sha256").update(JSON.stringify(said)).digest("hex").slice(0, 16);
+}
+
 /** What an accepted invitation makes of a host. */
 export function planRegistration(
   terms: InvitationTerms,
@@ -67,6 +89,7 @@ export function planRegistration(
   machine: string,
   key: string,
   metricsPort: boolean,
+  group?: string,
 ): Registration {
   return {
     workload: workloadNameOf(terms, machine),
@@ -74,6 +97,9 @@ export function planRegistration(
     opaquePorts: terms.opaquePorts,
     probes: terms.probes,
     labels: terms.labels,
+    annotations: terms.annotations ?? {},
+    group,
+    template: group === undefined ? undefined : templateOf(terms),
     defaultInboundPolicy: terms.defaultInboundPolicy,
     invitation,
     machine,
@@ -112,14 +138,23 @@ export function planWorkload(
     metadata: {
       name: workload.name,
       namespace: workload.namespace,
-      labels: { ...registration.labels, [MANAGED]: "true" },
+      labels: {
+        ...registration.labels,
+        [MANAGED]: "true",
+        ...(registration.group === undefined ? {} : { [GROUP_LABEL]: registration.group }),
+      },
       annotations: {
+        ...registration.annotations,
+        ...(Object.keys(registration.annotations).length === 0
+          ? {}
+          : { [ANNOTATIONS]: Object.keys(registration.annotations).sort().join(",") }),
         // Numbers only: one name makes the policy controller drop the whole list. Present even if empty: without it,
         // destination uses the cluster's default list and the policy controller none.
         [OPAQUE_PORTS]: registration.opaquePorts.join(","),
         ...(registration.defaultInboundPolicy === undefined
           ? {}
           : { [DEFAULT_POLICY]: registration.defaultInboundPolicy }),
+        ...(registration.template === undefined ? {} : { [TEMPLATE]: registration.template }),
         [MACHINE]: registration.machine,
         [KEYS]: registration.keys.join(","),
         [INVITATION]: registration.invitation,
@@ -127,6 +162,7 @@ export function planWorkload(
         [PROBES]: JSON.stringify(registration.probes),
         ...(registration.certificateEnds === undefined ? {} : { [CERTIFICATE_ENDS]: registration.certificateEnds }),
         ...(registration.revoked === undefined ? {} : { [REVOKED]: registration.revoked }),
+        ...(registration.changing === undefined ? {} : { [CHANGING]: registration.changing }),
       },
     },
     spec: {
@@ -151,7 +187,8 @@ export function readRegistration(object: ExternalWorkload): Registration | undef
   const serviceAccount = annotations[SERVICE_ACCOUNT];
   if (machine === undefined || serviceAccount === undefined || object.metadata.namespace === undefined)
     return undefined;
-  const { [MANAGED]: _ours, ...labels } = object.metadata.labels ?? {};
+  const { [MANAGED]: _ours, [GROUP_LABEL]: group, ...labels } = object.metadata.labels ?? {};
+  const theirs = (annotations[ANNOTATIONS] ?? "").split(",");
   const opaque = (annotations[OPAQUE_PORTS] ?? "").split(",").filter((text) => text !== "");
   return {
     workload: { namespace: object.metadata.namespace, name: object.metadata.name, serviceAccount },
@@ -161,11 +198,15 @@ export function readRegistration(object: ExternalWorkload): Registration | undef
     opaquePorts: opaque.map(Number).filter(Number.isInteger),
     probes: readProbes(annotations[PROBES]),
     labels,
+    annotations: Object.fromEntries(Object.entries(annotations).filter(([key]) => theirs.includes(key))),
+    group,
+    template: annotations[TEMPLATE],
     defaultInboundPolicy: annotations[DEFAULT_POLICY],
     invitation: annotations[INVITATION] ?? "",
     machine,
     keys: (annotations[KEYS] ?? "").split(",").filter((key) => key !== ""),
     revoked: annotations[REVOKED],
+    ...(annotations[CHANGING] !== undefined && { changing: annotations[CHANGING] }),
     certificateEnds: annotations[CERTIFICATE_ENDS],
     metricsPort: (object.spec?.ports ?? []).some(({ name }) => name === METRICS_PORT.name),
   };

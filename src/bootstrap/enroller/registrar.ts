@@ -33,6 +33,7 @@ const CHANGING: Readiness = {
   reason: "Changing",
   message: "withdrawn for a moment: clients must let go of the old address before it changes",
 };
+const MAX_CHANGING_MS = 60_000;
 const RETRY = { minMs: 200, maxMs: 5000 } as const;
 
 /**
@@ -149,7 +150,7 @@ export class Registrar {
       if (job.changed) return { ...wish.readiness, addresses };
       current = (await this.#amend(namespace, name, (latest) => latest ?? registration, addresses)).after;
     }
-    const readiness = permitted(wish.readiness, registration, addresses);
+    const readiness = permitted(wish.readiness, registration, addresses, scheduler.wallMs());
     await applyReadiness(client, current, readiness, scheduler.wallMs());
     return { ...readiness, addresses };
   }
@@ -212,8 +213,16 @@ export class Registrar {
 }
 
 /** What may be said of a workload, whatever its host says. */
-function permitted(wanted: Readiness, registration: Registration, addresses: readonly string[]): Readiness {
+function permitted(
+  wanted: Readiness,
+  registration: Registration,
+  addresses: readonly string[],
+  wallMs: number,
+): Readiness {
   if (registration.revoked !== undefined) return { ready: false, reason: "Revoked", message: registration.revoked };
+  const { changing } = registration;
+  // Not for ever: whoever set the mark may have died.
+  if (changing !== undefined && wallMs - Date.parse(changing) < MAX_CHANGING_MS) return CHANGING;
   // Nobody could reach it.
   if (wanted.ready && addresses.length === 0) {
     return { ready: false, reason: "NoAddress", message: "the host's address is not known" };

@@ -29,11 +29,12 @@ import {
 } from "../control/index.ts";
 import { readWorkload } from "./apply.ts";
 import { type AttachCall, type Attachments, cloneOf } from "./attach.ts";
-import { redeem } from "./invitation.ts";
+import { REPLAY_MS, type Redeemed, redeem } from "./invitation.ts";
 import { recordIssue } from "./issue-record.ts";
 import { type ProvenKey, verifyRequest } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
 import type { Mesh } from "./mesh.ts";
+import { type Claim, placeOf, takePlace } from "./place.ts";
 import { planRegistration, type Registration, readRegistration, withCertificate, workloadNameOf } from "./plan.ts";
 import { RateLimit, RESOLVE_LIMIT, SIGNATURE_LIMIT } from "./rate-limit.ts";
 import type { RefusalRecord } from "./refusal-record.ts";
@@ -108,12 +109,36 @@ export class EnrollerService {
       address: peer.address,
       wallMs,
     };
-    const terms = await redeem(client, namespace, attempt, (granted) =>
-      this.#approve(granted, request.invitationId, machine),
-    );
+    const claim = {
+      key: key.fingerprint,
+      address: peer.address,
+      hostname: request.host?.hostname ?? "",
+      invitation: request.invitationId,
+      wallMs,
+    };
+    let place: "admitted" | "pending" | undefined;
+    const { terms, group } = await redeem(client, namespace, attempt, {
+      before: async (granted) => {
+        await this.#approve(granted.terms, request.invitationId, machine);
+        if (granted.group !== undefined) place = await this.#place(granted.terms, machine, claim);
+      },
+      waits: async (granted) => hasWaited(granted, machine, claim),
+    });
     request.secret.fill(0);
+    // Only now that the use is spent: whoever waits has spent it, and does not spend another by asking again.
+    if (group !== undefined && (place ?? (await this.#place(terms, machine, claim))) === "pending") {
+      const { namespace: home, name } = workloadNameOf(terms, machine);
+      throw new BootstrapError("approval-pending", `${home}/${name} waits for the approval of an administrator`);
+    }
     const { metricsPort } = this.#options;
-    const registration = planRegistration(terms, request.invitationId, machine, key.fingerprint, metricsPort);
+    const registration = planRegistration(
+      terms,
+      request.invitationId,
+      machine,
+      key.fingerprint,
+      metricsPort,
+      group?.metadata.name,
+    );
     const { workload } = registration;
     const certificate = await this.#issue(key, workload, () => registration);
     this.#record(workload, certificate, "enrolled", peer);
@@ -180,6 +205,12 @@ export class EnrollerService {
     if (attachments.isAttached(key)) {
       throw new BootstrapError("clone", `a machine with the same machine id is attached as ${key} right now`);
     }
+  }
+
+  /** A place in the group, for the workload that this machine would be. */
+  #place(terms: InvitationTerms, machine: string, claim: Omit<Claim, "name">): Promise<"admitted" | "pending"> {
+    const { name } = workloadNameOf(terms, machine);
+    return takePlace(this.#options.client, terms.namespace, terms.name, { ...claim, name });
   }
 
   /**
@@ -250,4 +281,10 @@ export class EnrollerService {
 function invitationOf(request: MessageShape<DescMessage>): Readonly<Record<string, string>> {
   const id = "invitationId" in request ? String(request.invitationId) : "";
   return /^[0-9a-f]{10}$/.test(id) ? { invitation: id } : {};
+}
+
+/** Whether a host was told to wait with this key, and nobody has decided, or only a moment ago. */
+function hasWaited({ terms, group }: Redeemed, machine: string, { key, wallMs }: Omit<Claim, "name">): boolean {
+  const place = group && placeOf(group, workloadNameOf(terms, machine).name, key);
+  return place !== undefined && (place.state === "Pending" || wallMs - Date.parse(place.since) < REPLAY_MS);
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { AddressInfo } from "node:net";
+import type { Cidr } from "../../proxy/core/address.ts";
 import type { Millis } from "../../proxy/core/clock.ts";
 import { TRANSPORT_ALPN } from "../../proxy/wire/transport-header/index.ts";
 import {
@@ -13,9 +14,11 @@ import {
   silentLog,
 } from "../control/index.ts";
 import { Attachments } from "./attach.ts";
+import { GroupSync } from "./group-sync.ts";
 import { sweepInvitations } from "./invitation.ts";
 import { LIFETIME_LIMITS } from "./issuer.ts";
 import type { KubeClient } from "./kubernetes.ts";
+import { Leader } from "./leader.ts";
 import type { LivenessOptions } from "./liveness.ts";
 import { Mesh } from "./mesh.ts";
 import { OwnIdentity } from "./own-identity.ts";
@@ -40,6 +43,8 @@ export interface EnrollerOptions {
   readonly lifetimeMs?: Millis;
   /** CIDRs that hosts capture; absent: what the API publishes as networks of Services. */
   readonly captureNetworks?: readonly string[];
+  /** Networks of balancers that speak PROXY protocol; empty: everybody who connects does. */
+  readonly balancers?: readonly Cidr[];
   readonly trustDomain?: string;
   readonly clusterDomain?: string;
   /** Declare port 4191 in every workload. True unless told. */
@@ -99,7 +104,10 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     settleMinMs: options.settleMs?.min ?? 1000,
     settleMaxMs: options.settleMs?.max ?? 10_000,
   });
+  const replica = `enroller-${randomBytes(6).toString("hex")}`;
   const refusals = new RefusalRecord({ log, scheduler, shun: (peer, ms) => server.shun(peer, ms) });
+  const leader = new Leader({ client, scheduler, log, namespace, replica });
+  const groups = new GroupSync({ client, scheduler, log, registrar, leads: () => leader.leads() });
   const attachments = new Attachments({
     client,
     refusals,
@@ -109,7 +117,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     registrar,
     namespace,
     version,
-    replica: `enroller-${randomBytes(6).toString("hex")}`,
+    replica,
     heartbeatMs: options.heartbeatMs ?? 3000,
     gcAfterMs: options.gcAfterMs ?? 86_400_000,
     ...(options.liveness !== undefined && { liveness: options.liveness }),
@@ -145,6 +153,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     log,
     turnedAway: (what, address, message) =>
       refusals.refused(what, { address, identity: undefined }, { code: "request-refused", message }),
+    ...(options.balancers !== undefined && { balancers: options.balancers }),
     route: ({ serverName, alpn }, socket) => {
       if (serverName === ourName) return "terminate";
       if (serverName !== theirName || !alpn.includes(TRANSPORT_ALPN)) return "refuse";
@@ -153,6 +162,8 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     },
   });
   attachments.start();
+  leader.start();
+  groups.start();
   const sweeping = every(scheduler, 3_600_000, () => {
     sweepInvitations(client, namespace, scheduler.wallMs()).catch((error: unknown) =>
       log.warn({ error: String(error) }, "could not sweep invitations"),
@@ -160,6 +171,8 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
   });
   const halt = (): void => {
     sweeping();
+    groups.stop();
+    leader.stop();
     attachments.stop();
     registrar.stop();
     own.stop();

@@ -11,6 +11,9 @@ export interface InvitationTerms {
   readonly opaquePorts: readonly number[];
   readonly probes: readonly Probe[];
   readonly labels: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  /** CIDRs from which the group admits hosts; absent or empty: from anywhere. */
+  readonly allowedNetworks?: readonly string[];
   /** CIDRs from which the string may be used; empty: from anywhere. */
   readonly from: readonly string[];
   readonly uses: number;
@@ -18,6 +21,24 @@ export interface InvitationTerms {
   readonly expiresAtMs: number;
   /** `config.linkerd.io/default-inbound-policy`, if the group has one of its own. */
   readonly defaultInboundPolicy?: string;
+}
+
+/** The part of the terms that a group decides; where, how often and how long is the invitation's. */
+export type GroupTerms = Pick<
+  InvitationTerms,
+  | "serviceAccount"
+  | "ports"
+  | "opaquePorts"
+  | "probes"
+  | "labels"
+  | "annotations"
+  | "defaultInboundPolicy"
+  | "allowedNetworks"
+>;
+
+/** What is stored of an invitation into an ExternalWorkloadGroup: the rest is what the group says when it is used. */
+export interface GroupInvitation extends Pick<InvitationTerms, "namespace" | "name" | "from" | "uses" | "expiresAtMs"> {
+  readonly format: 2;
 }
 
 // Linkerd's `proxy.opaquePorts`: protocols in which the server speaks first, or that look like nothing known.
@@ -61,14 +82,37 @@ export function checkTerms(terms: InvitationTerms): string | undefined {
     names.add(name);
     numbers.add(port);
   }
+  const check = checkAnnotations(terms.annotations ?? {});
+  if (check !== undefined) return check;
   for (const port of terms.opaquePorts) if (!isPort(port)) return `opaque port ${port} is not within 1-65535`;
   for (const [key, value] of Object.entries(terms.labels)) {
     if (!LABEL_KEY.test(key)) return `"${key}" is not a label key`;
     if (key.startsWith("mesh-agent/")) return `labels under mesh-agent/ are the enroller's own`;
     if (!LABEL_VALUE.test(value)) return `"${value}" is not a label value`;
   }
+  return checkUse(terms);
+}
+
+/** Checks how often and how long. @returns what is wrong, as one line; undefined if nothing is. */
+export function checkUse(terms: Pick<InvitationTerms, "uses" | "expiresAtMs">): string | undefined {
   if (!Number.isSafeInteger(terms.uses) || terms.uses < 1 || terms.uses > 10_000) return "uses must be 1 to 10000";
   if (!Number.isFinite(terms.expiresAtMs)) return "the expiry is not a time";
+  return undefined;
+}
+
+// Those that are made from the terms, and would be written twice.
+const MADE_ANNOTATIONS: readonly string[] = [
+  "config.linkerd.io/opaque-ports",
+  "config.linkerd.io/default-inbound-policy",
+];
+
+function checkAnnotations(annotations: Readonly<Record<string, string>>): string | undefined {
+  for (const [key, value] of Object.entries(annotations)) {
+    if (!LABEL_KEY.test(key)) return `"${key}" is not an annotation key`;
+    if (key.startsWith("mesh-agent/")) return "annotations under mesh-agent/ are the enroller's own";
+    if (MADE_ANNOTATIONS.includes(key)) return `${key} is written from the group's own fields`;
+    if (value.length > 4096) return `the annotation ${key} is longer than 4096 characters`;
+  }
   return undefined;
 }
 

@@ -5,22 +5,35 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { decodeJoinString } from "../../../src/bootstrap/control/index.ts";
+import {
+  EXTERNAL_WORKLOADS,
+  GROUPS,
+  groupDefinition,
+  installObjects,
+  type KubeObject,
+} from "../../../src/bootstrap/enroller/index.ts";
+import { loadKubeClient } from "../../../src/bootstrap/enroller/kubernetes-client.ts";
 import { kubeconfig, type LabApi, LabKubeClient, LabStore, selfSigned, startApi } from "../../../src/lab/api/index.ts";
+import { INSTALL, put } from "../../support/cluster-site.ts";
 import { installMesh } from "../../support/mesh-kube.ts";
 import { testMeshCa } from "../../support/test-ca.ts";
 
 let api: LabApi;
+let store: LabStore;
+let seed: LabKubeClient;
 let directory: string;
 let config: string;
 
 beforeAll(async () => {
-  const store = new LabStore();
-  const seed = new LabKubeClient(store);
+  store = new LabStore();
+  seed = new LabKubeClient(store);
   for (const name of ["linkerd", "shop"]) {
     const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name } };
     await seed.create({ group: "", version: "v1", plural: "namespaces" }, undefined, namespace);
   }
   await installMesh(seed, await testMeshCa());
+  const definitions = { group: "apiextensions.k8s.io", version: "v1", plural: "customresourcedefinitions" };
+  await seed.create(definitions, undefined, groupDefinition({}) as KubeObject);
   const tls = await selfSigned(["127.0.0.1"]);
   api = await startApi(store, { listen: [{ host: "127.0.0.1", port: 0 }], tls, token: "admin" });
   directory = mkdtempSync(join(tmpdir(), "mesh-agent-"));
@@ -55,12 +68,24 @@ function agent(...args: readonly string[]): Promise<Ended> {
   });
 }
 
+let groups = 0;
+// A group of its own each time: what an earlier one said must not count.
 const invite = (...more: readonly string[]) =>
-  agent("invite", "legacy-app", "-n", "shop", "--kubeconfig", config, "--enroller", "enroll.example.com:4145", ...more);
+  agent(
+    "invite",
+    `legacy-app-${++groups}`,
+    "-n",
+    "shop",
+    "--kubeconfig",
+    config,
+    "--enroller",
+    "enroll.example.com:4145",
+    ...more,
+  );
 
 it("invite prints one join string and nothing else, notes go elsewhere", async () => {
   const { status, out, err } = await invite("--port", "http=8080", "--port", "db=3306", "--probe", "http:8080/healthz");
-  expect(err).toContain("ServiceAccount shop/legacy-app does not exist");
+  expect(err).toContain("ServiceAccount shop/legacy-app-1 does not exist");
   expect(status).toBe(0);
   expect(out).toMatch(/^mj1\.\S+\n$/);
   expect(decodeJoinString(out).enrollers).toEqual(["enroll.example.com:4145"]);
@@ -99,19 +124,83 @@ it("cluster install prints documents that kubectl can read", async () => {
   expect(status).toBe(0);
   const documents = parseAllDocuments(out).map((document) => document.toJS() as { kind: string; spec?: unknown });
   expect(documents.map(({ kind }) => kind)).toEqual([
+    "CustomResourceDefinition",
     "ServiceAccount",
     "ClusterRole",
     "ClusterRoleBinding",
     "Role",
     "RoleBinding",
+    "ClusterRole",
+    "Role",
+    "ClusterRole",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
     "Deployment",
     "Service",
     "PodDisruptionBudget",
-    "Role",
     "NetworkPolicy",
     "ConfigMap",
   ]);
   expect(JSON.stringify(documents)).toContain('"--capture","10.43.0.0/16","10.42.0.0/16"');
+});
+
+it("invite --dry-run prints the group to commit and asks no cluster", async () => {
+  const args = ["invite", "dry", "-n", "shop", "--port", "http=8080", "--probe", "http:8080/ok", "--max-hosts", "4"];
+  const nowhere = ["--kubeconfig", "/nonexistent"];
+  const { status, out, err } = await agent(...args, "--approval", "Manual", "--dry-run", "-o", "yaml", ...nowhere);
+  expect(status).toBe(0);
+  expect(err).toContain("nothing was made");
+  expect(parseAllDocuments(out).map((document) => document.toJS())).toEqual([
+    {
+      apiVersion: "mesh-agent.io/v1alpha1",
+      kind: "ExternalWorkloadGroup",
+      metadata: { name: "dry", namespace: "shop" },
+      spec: {
+        template: {
+          serviceAccountName: "dry",
+          ports: [{ name: "http", port: 8080, protocol: "TCP" }],
+          probes: [{ httpGet: { port: 8080, path: "/ok" } }],
+        },
+        admission: { maxHosts: 4, approval: "Manual" },
+      },
+    },
+  ]);
+  // Applied as it is, it is the group that the same words invite into.
+  await seed.create(GROUPS, "shop", parseAllDocuments(out)[0]?.toJS() as KubeObject);
+  const same = await agent(...args, "--enroller", "192.0.2.1:4145", "--kubeconfig", config);
+  expect(same.out).toMatch(/^mj1/);
+  expect(same.err).not.toContain("made the group");
+  const plain = await agent("invite", "dry", "-n", "shop", "--enroller", "192.0.2.1:4145", "--kubeconfig", config);
+  expect(plain.out).toMatch(/^mj1/);
+});
+
+it("invite --from is refused where nobody can tell the source", async () => {
+  const service = (spec: object, annotations = {}) =>
+    ({
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "mesh-agent-enroller", namespace: "linkerd", annotations },
+      spec: { ports: [{ name: "enroll", port: 4145 }], ...spec },
+    }) as KubeObject;
+  const services = { group: "", version: "v1", plural: "services" };
+  const tell = async (spec: object, annotations = {}) => {
+    store.put(services, service(spec, annotations));
+    return await invite("--from", "10.0.0.0/8");
+  };
+  const cluster = await tell({ type: "LoadBalancer", externalTrafficPolicy: "Cluster" });
+  expect(cluster.err).toContain("externalTrafficPolicy: Cluster");
+  expect(cluster.status).toBe(2);
+  expect((await tell({ type: "ClusterIP" })).err).toContain("of type ClusterIP");
+  expect((await tell({ type: "LoadBalancer", externalTrafficPolicy: "Local" })).status).toBe(0);
+  expect((await tell({ type: "ClusterIP" }, { "mesh-agent/proxy-protocol": "true" })).status).toBe(0);
+  // What the Service says is where hosts dial, unless told otherwise.
+  const annotations = { "mesh-agent/external-address": "enroll.example.org:443" };
+  store.put(services, service({ type: "ClusterIP" }, annotations));
+  const { out } = await agent("invite", "addressed", "-n", "shop", "--kubeconfig", config);
+  expect(decodeJoinString(out).enrollers).toEqual(["enroll.example.org:443"]);
+  await seed.delete(services, "linkerd", "mesh-agent-enroller");
 });
 
 it("cluster revoke knows only hosts that an enroller keeps", async () => {
@@ -134,20 +223,40 @@ it("invitations are listed without their secret and can be taken back", async ()
     "json",
   );
   const { id, joinString } = JSON.parse(made.out) as { id: string; joinString: string };
-  const listed = await agent("invitations", "list", "--kubeconfig", config, "-o", "json");
+  const listed = await agent("invite", "list", "--kubeconfig", config, "-o", "json");
   expect(listed.out).not.toContain(joinString);
   const found = (JSON.parse(listed.out) as { id: string }[]).find((each) => each.id === id);
   expect(found).toMatchObject({ group: "shop/listed", state: "open", used: 0, uses: 1 });
-  expect((await agent("invitations", "revoke", id, "--kubeconfig", config)).status).toBe(0);
-  const again = await agent("invitations", "revoke", id, "--kubeconfig", config);
+  expect((await agent("invite", "revoke", id, "--kubeconfig", config)).status).toBe(0);
+  const again = await agent("invite", "revoke", id, "--kubeconfig", config);
   expect(again.status).toBe(64);
   expect(again.err).toContain(`there is no invitation ${id}`);
 });
 
-it("cluster uninstall takes back what install and invite wrote", async () => {
-  await agent("invite", "left", "-n", "shop", "--enroller", "192.0.2.1:4145", "--kubeconfig", config);
-  const { status, out } = await agent("cluster", "uninstall", "--kubeconfig", config);
-  expect(out).toContain("are gone");
+it("cluster uninstall takes back what install and invite wrote, once no host is left", async () => {
+  const place = ["--kubeconfig", config];
+  await agent("invite", "left", "-n", "shop", "--enroller", "192.0.2.1:4145", ...place);
+  for (const object of installObjects(INSTALL)) await put(loadKubeClient({ kubeconfig: config }), object);
+  const host = {
+    apiVersion: "workload.linkerd.io/v1beta1",
+    kind: "ExternalWorkload",
+    metadata: { name: "vm", namespace: "shop", labels: { "mesh-agent/managed": "true" } },
+    spec: { meshTLS: { identity: "spiffe://td/vm", serverName: "vm" } },
+  };
+  await seed.create(EXTERNAL_WORKLOADS, "shop", host as KubeObject);
+  const refused = await agent("cluster", "uninstall", ...place);
+  expect(refused.err).toContain("1 hosts are still registered: shop/vm");
+  expect(refused.status).toBe(64);
+  await seed.delete(EXTERNAL_WORKLOADS, "shop", "vm");
+  const { status, out } = await agent("cluster", "uninstall", ...place);
+  expect(out).toContain("deleted Deployment linkerd/mesh-agent-enroller\n");
+  expect(out).toContain("deleted ExternalWorkloadGroup shop/left\n");
   expect(status).toBe(0);
-  expect((await agent("invitations", "list", "--kubeconfig", config, "-o", "json")).out.trim()).toBe("[]");
+  // Nothing anywhere speaks of us any more.
+  const left = store
+    .resources()
+    .flatMap(({ group, versions, plural }) => store.list({ group, version: versions[0], plural }))
+    .filter((object) => /mesh-agent/.test(`${object.metadata.name} ${JSON.stringify(object.metadata.labels)}`));
+  expect(left.map(({ kind, metadata }) => `${kind} ${metadata.name}`)).toEqual([]);
+  expect((await agent("cluster", "uninstall", ...place, "-o", "json")).out).toContain('"deleted": []');
 });

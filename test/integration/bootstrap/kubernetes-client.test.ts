@@ -8,8 +8,10 @@ import {
   createInvitation,
   EXTERNAL_WORKLOADS,
   type ExternalWorkload,
+  groupDefinition,
   isReady,
   KubeError,
+  type KubeObject,
   revokeHost,
   SECRETS,
   startEnroller,
@@ -107,6 +109,8 @@ it("carries a host from invitation to revocation", async () => {
       metadata: { name },
     });
   }
+  const definitions = { group: "apiextensions.k8s.io", version: "v1", plural: "customresourcedefinitions" };
+  await seed.create(definitions, undefined, groupDefinition({}) as KubeObject);
   await installMesh(seed, await testMeshCa());
   const enroller = await startEnroller({
     client,
@@ -119,7 +123,7 @@ it("carries a host from invitation to revocation", async () => {
   stops.push(() => enroller.stop(100));
   const { joinString, warnings } = await createInvitation(client, {
     namespace: "linkerd",
-    terms: testTerms(),
+    terms: testTerms({ opaquePorts: [] }),
     enrollers: [`127.0.0.1:${enroller.address.port}`],
   });
   expect(warnings.join()).toContain("ServiceAccount shop/legacy does not exist");

@@ -80,9 +80,8 @@ describe("an invitation", () => {
       wallMs: NOW,
     };
     await redeem(kube, "linkerd", attempt);
-    await expect(redeem(kube, "linkerd", attempt, () => Promise.reject(new Error("attached")))).rejects.toThrow(
-      "attached",
-    );
+    const approval = { before: () => Promise.reject(new Error("attached")), waits: async () => false };
+    await expect(redeem(kube, "linkerd", attempt, approval)).rejects.toThrow("attached");
   });
 
   it("ends", async () => {
@@ -131,7 +130,8 @@ describe("an invitation", () => {
       address: "192.0.2.1",
       wallMs: NOW,
     };
-    await expect(redeem(kube, "linkerd", attempt, () => Promise.reject(new Error("no")))).rejects.toThrow("no");
+    const approval = { before: () => Promise.reject(new Error("no")), waits: async () => false };
+    await expect(redeem(kube, "linkerd", attempt, approval)).rejects.toThrow("no");
     await redeem(kube, "linkerd", { ...attempt, key: "b" });
   });
 
