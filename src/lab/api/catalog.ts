@@ -89,7 +89,12 @@ export const CATALOG: readonly Resource[] = [
   builtIn("", ["v1"], "serviceaccounts", "ServiceAccount", { short: ["sa"] }),
   builtIn("", ["v1"], "events", "Event", { short: ["ev"] }),
   builtIn("apps", ["v1"], "deployments", "Deployment", { short: ["deploy"], categories: ["all"], status: true }),
+  builtIn("", ["v1"], "endpoints", "Endpoints", { short: ["ep"], singular: "endpoints" }),
   builtIn("apps", ["v1"], "daemonsets", "DaemonSet", { short: ["ds"], categories: ["all"], status: true }),
+  builtIn("apps", ["v1"], "replicasets", "ReplicaSet", { short: ["rs"], categories: ["all"], status: true }),
+  builtIn("apps", ["v1"], "statefulsets", "StatefulSet", { short: ["sts"], categories: ["all"], status: true }),
+  builtIn("batch", ["v1"], "cronjobs", "CronJob", { short: ["cj"], categories: ["all"], status: true }),
+  builtIn("batch", ["v1"], "jobs", "Job", { categories: ["all"], status: true }),
   builtIn("coordination.k8s.io", ["v1"], "leases", "Lease"),
   builtIn("discovery.k8s.io", ["v1"], "endpointslices", "EndpointSlice"),
   builtIn("networking.k8s.io", ["v1"], "networkpolicies", "NetworkPolicy", { short: ["netpol"] }),
@@ -123,7 +128,7 @@ export const CATALOG: readonly Resource[] = [
     columns: [column("Identity", "spec.meshTLS.identity"), AGE],
     schema: EXTERNAL_WORKLOAD,
   }),
-  custom("policy.linkerd.io", ["v1beta3", "v1beta2", "v1beta1"], "servers", "Server", {
+  custom("policy.linkerd.io", ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"], "servers", "Server", {
     short: ["srv"],
     categories: ["policy"],
     columns: [
@@ -144,8 +149,8 @@ export const CATALOG: readonly Resource[] = [
     ...POLICY,
     short: ["netauthn", "networkauthn"],
   }),
-  custom("policy.linkerd.io", ["v1beta1"], "serverauthorizations", "ServerAuthorization", {
-    short: ["saz", "serverauthz"],
+  custom("policy.linkerd.io", ["v1beta1", "v1alpha1"], "serverauthorizations", "ServerAuthorization", {
+    short: ["saz", "serverauthz", "srvauthz"],
     categories: ["policy"],
     columns: [column("Server", "spec.server.name"), AGE],
   }),
@@ -164,10 +169,13 @@ export const CATALOG: readonly Resource[] = [
     columns: [column("Traffic Policy", "spec.trafficPolicy"), AGE],
   }),
   custom("gateway.networking.k8s.io", ["v1", "v1beta1"], "httproutes", "HTTPRoute", ROUTE),
-  custom("gateway.networking.k8s.io", ["v1"], "grpcroutes", "GRPCRoute", ROUTE),
-  custom("gateway.networking.k8s.io", ["v1alpha2"], "tlsroutes", "TLSRoute", { ...ROUTE, columns: [AGE] }),
+  custom("gateway.networking.k8s.io", ["v1", "v1alpha2"], "grpcroutes", "GRPCRoute", ROUTE),
+  custom("gateway.networking.k8s.io", ["v1", "v1alpha2"], "tlsroutes", "TLSRoute", { ...ROUTE, columns: [AGE] }),
   custom("gateway.networking.k8s.io", ["v1alpha2"], "tcproutes", "TCPRoute", { ...ROUTE, columns: [AGE] }),
-  custom("linkerd.io", ["v1alpha2"], "serviceprofiles", "ServiceProfile", { short: ["sp"], columns: [AGE] }),
+  custom("linkerd.io", ["v1alpha2", "v1alpha1"], "serviceprofiles", "ServiceProfile", {
+    short: ["sp"],
+    columns: [AGE],
+  }),
 ];
 
 /** The types most often asked for. */

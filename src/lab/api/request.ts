@@ -52,6 +52,8 @@ function decode(part: string): string {
 export interface Accept {
   /** As a table, with so much of each object; undefined for the objects themselves. */
   readonly table: Included | undefined;
+  /** Of each object only its metadata, as controllers ask that want names, labels and owners and nothing else. */
+  readonly metadataOnly: boolean;
 }
 
 /** @throws LabError 406 if nothing that can be served is accepted. */
@@ -65,12 +67,14 @@ export function parseAccept(header: string | undefined, query: URLSearchParams):
   for (const [media = "", ...parameters] of wishes) {
     const json = media === "application/json" || media === "*/*" || media === "application/*";
     if (!json) continue;
-    if (!parameters.includes("as=Table")) {
-      if (parameters.some((parameter) => parameter.startsWith("as="))) continue;
-      return { table: undefined };
+    const as = parameters.find((parameter) => parameter.startsWith("as="));
+    if (as === undefined) return { table: undefined, metadataOnly: false };
+    if (as === "as=PartialObjectMetadata" || as === "as=PartialObjectMetadataList") {
+      return { table: undefined, metadataOnly: true };
     }
+    if (as !== "as=Table") continue;
     const asked = query.get("includeObject");
-    return { table: asked === "None" || asked === "Object" ? asked : "Metadata" };
+    return { table: asked === "None" || asked === "Object" ? asked : "Metadata", metadataOnly: false };
   }
   throw new LabError(406, "NotAcceptable", "only the following media types are accepted: application/json");
 }

@@ -19,7 +19,7 @@ import { both, parseFieldSelector, parseLabelSelector, type Selector } from "./s
 import { badRequest, failure, LabError, notFound } from "./status.ts";
 import type { LabStore, WriteOptions } from "./store.ts";
 import { strategicMerge } from "./strategic-merge.ts";
-import { table } from "./table.ts";
+import { metadataOf, table } from "./table.ts";
 import { LabTokens } from "./tokens.ts";
 import { serveWatch } from "./watch.ts";
 
@@ -303,7 +303,7 @@ class Handler {
           resourceVersion: query.get("resourceVersion") ?? undefined,
           bookmarks: query.get("allowWatchBookmarks") === "true",
           sendInitialEvents: query.get("sendInitialEvents") === "true",
-          table: accept.table,
+          accept,
           timeoutMs: seconds > 0 ? seconds * 1000 : undefined,
         },
         this.#now,
@@ -319,6 +319,12 @@ class Handler {
       answer(response, 200, table(resource, objects, version, accept.table, this.#now()));
       return;
     }
+    if (accept.metadataOnly) {
+      const items = objects.map((object) => metadataOf(object as unknown as JsonMap));
+      const metadata = { resourceVersion: version };
+      answer(response, 200, { kind: "PartialObjectMetadataList", apiVersion: "meta.k8s.io/v1", metadata, items });
+      return;
+    }
     answer(response, 200, {
       kind: `${resource.kind}List`,
       apiVersion: groupVersion(target),
@@ -328,7 +334,8 @@ class Handler {
   }
 
   #object(response: ServerResponse, resource: Resource, accept: Accept, code: number, object: KubeObject): void {
-    if (accept.table === undefined) answer(response, code, object as unknown as JsonMap);
+    if (accept.metadataOnly) answer(response, code, metadataOf(object as unknown as JsonMap));
+    else if (accept.table === undefined) answer(response, code, object as unknown as JsonMap);
     else {
       const version = object.metadata.resourceVersion ?? "";
       answer(response, code, table(resource, [object], version, accept.table, this.#now()));

@@ -44,9 +44,12 @@ export function table(
 
 function rowObject(object: JsonMap, included: Included): JsonMap {
   if (included === "None") return {};
-  if (included === "Object") return { object };
-  const { metadata = {} } = object;
-  return { object: { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1", metadata } };
+  return { object: included === "Object" ? object : metadataOf(object) };
+}
+
+/** An object's metadata as an object of its own kind: `as=PartialObjectMetadata`. */
+export function metadataOf({ metadata = {} }: JsonMap): JsonMap {
+  return { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1", metadata };
 }
 
 const text = (name: string, cell: Column["cell"], wide = false): Column => ({ name, type: "string", wide, cell });

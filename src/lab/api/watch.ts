@@ -2,10 +2,11 @@ import type { ServerResponse } from "node:http";
 import type { KubeObject, ResourceType } from "../../bootstrap/enroller/kubernetes.ts";
 import type { Resource } from "./catalog.ts";
 import type { JsonMap } from "./json.ts";
+import type { Accept } from "./request.ts";
 import type { Selector } from "./selector.ts";
 import { failure, LabError } from "./status.ts";
 import type { LabStore, StoreEvent } from "./store.ts";
-import { type Included, table } from "./table.ts";
+import { metadataOf, table } from "./table.ts";
 
 /** What a client wants to hear of. */
 export interface WatchRequest {
@@ -17,7 +18,7 @@ export interface WatchRequest {
   readonly bookmarks: boolean;
   /** Send the present objects first, then a bookmark that says so. */
   readonly sendInitialEvents: boolean;
-  readonly table: Included | undefined;
+  readonly accept: Accept;
   readonly timeoutMs: number | undefined;
 }
 
@@ -43,12 +44,15 @@ export function serveWatch(
   };
   const show = (type: string, object: KubeObject) => {
     const served = relabelled(resource, request.type.version, object);
-    if (request.table === undefined) send(type, served as unknown as JsonMap);
-    else send(type, table(resource, [served], String(store.version), request.table, now()));
+    const { table: columns, metadataOnly } = request.accept;
+    if (metadataOnly) send(type, metadataOf(served as unknown as JsonMap));
+    else if (columns === undefined) send(type, served as unknown as JsonMap);
+    else send(type, table(resource, [served], String(store.version), columns, now()));
   };
   const bookmark = (annotations: JsonMap = {}) => {
     const metadata = { resourceVersion: String(store.version), creationTimestamp: null, annotations };
-    send("BOOKMARK", { kind: resource.kind, apiVersion: groupVersion(request.type), metadata });
+    const bare = { kind: resource.kind, apiVersion: groupVersion(request.type), metadata };
+    send("BOOKMARK", request.accept.metadataOnly ? metadataOf(bare) : bare);
   };
   const hear = (event: StoreEvent) => {
     if (event.resource !== resource) return;

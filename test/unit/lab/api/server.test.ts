@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
+import type { KubeObject } from "../../../../src/bootstrap/enroller/kubernetes.ts";
 import { type LabApi, LabStore, startApi, TYPES } from "../../../../src/lab/api/index.ts";
 
 const open: LabApi[] = [];
@@ -78,6 +79,37 @@ describe("the API over HTTP", () => {
       rows: [{ cells: ["a", "0", "0s"], object: { kind: "PartialObjectMetadata" } }],
     });
     expect((await call("GET", CONFIGS, undefined, { accept: "application/vnd.kubernetes.protobuf" })).status).toBe(406);
+  });
+
+  it("shows metadata alone to controllers that ask for no more", async () => {
+    const { call, store } = await serve();
+    store.create(TYPES.configMaps, "default", { ...config("a", { x: "1" }), data: { secret: "s" } } as KubeObject);
+    // client-go would rather have protobuf, and takes what comes.
+    const wish = (as: string) => ({
+      accept: ["vnd.kubernetes.protobuf", "json"].map((t) => `application/${t};as=${as};g=meta.k8s.io;v=v1`).join(","),
+    });
+    const only = { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1" };
+    const list = await read(call("GET", CONFIGS, undefined, wish("PartialObjectMetadataList")));
+    expect(list).toMatchObject({
+      kind: "PartialObjectMetadataList",
+      metadata: { resourceVersion: String(store.version) },
+      items: [{ ...only, metadata: { name: "a", labels: { x: "1" } } }],
+    });
+    expect(list.items[0]).not.toHaveProperty("data");
+    const one = await read(call("GET", `${CONFIGS}/a`, undefined, wish("PartialObjectMetadata")));
+    expect(one).toMatchObject({ ...only, metadata: { name: "a" } });
+    expect(one).not.toHaveProperty("data");
+    const events = `${CONFIGS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true`;
+    const seen: unknown[] = [];
+    for await (const event of lines(await call("GET", events, undefined, wish("PartialObjectMetadata")))) {
+      seen.push(event);
+      if (event.type === "BOOKMARK") break;
+    }
+    const metadata = { annotations: { "k8s.io/initial-events-end": "true" } };
+    expect(seen).toMatchObject([
+      { type: "ADDED", object: { ...only, metadata: { name: "a" } } },
+      { type: "BOOKMARK", object: { ...only, metadata } },
+    ]);
   });
 
   it("streams changes from a version on, through a selector's eyes", async () => {

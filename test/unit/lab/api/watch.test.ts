@@ -23,7 +23,7 @@ describe("a watch", () => {
         resourceVersion: undefined,
         bookmarks: true,
         sendInitialEvents: false,
-        table: undefined,
+        accept: { table: undefined, metadataOnly: false },
         timeoutMs: 240_000,
       },
       () => 0,
