@@ -56,6 +56,10 @@ const NO_BYTES = Buffer.alloc(0);
 // What our PINGs were sent for; comes back in the acknowledgement.
 const PING_KEEP_ALIVE = 0x6d65_7368;
 const PING_SHUTDOWN = 0x6472_6169;
+// How many PINGs a graceful end waits for. The answer to the first may overtake requests: h2, the library of Linkerd's
+// proxy, writes it before the HEADERS of streams that it had opened already, and fails those that the last GOAWAY leaves
+// out. What answers the second was written after them.
+const SHUTDOWN_PINGS = 2;
 const PING_BANDWIDTH = 0x6264_7065;
 // Four streams at full speed do not wait for each other.
 const STREAMS_AT_FULL_SPEED = 4;
@@ -127,6 +131,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   #pingDeadline: Millis = NEVER;
   #shutdownDeadline: Millis = NEVER;
   #shutdownPending = false;
+  /** How many PINGs of the graceful end are answered. */
+  #shutdownPings = 0;
 
   protected constructor(handler: Http2Handler, sink: ByteSink, options: Http2Options | undefined, isServer: boolean) {
     const config = completeOptions(options, isServer);
@@ -306,7 +312,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
 
   /**
    * Ends the connection without losing a request: GOAWAY without a limit first, so that requests on their way are still
-   * taken, and the real one once the peer has answered a PING or a second has passed (RFC 9113 §6.8).
+   * taken, and the real one once the peer has answered two PINGs or a second has passed (RFC 9113 §6.8).
    */
   shutdown(): void {
     if (this.failed || this.goingAway) return;
@@ -634,9 +640,11 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
       this.#adjustWindows(this.#bandwidth);
       return;
     }
-    const isShutdown = decodePingKind(bytes, start) === PING_SHUTDOWN && decodePingSequence(bytes, start) === 0;
-    if (isShutdown && this.isShuttingDown) this.goaway(ErrorCode.noError);
-    else this.floods.idleFrame();
+    const isShutdown =
+      decodePingKind(bytes, start) === PING_SHUTDOWN && decodePingSequence(bytes, start) === this.#shutdownPings;
+    if (!isShutdown || !this.isShuttingDown) this.floods.idleFrame();
+    else if (++this.#shutdownPings < SHUTDOWN_PINGS) encodePing(this.sink, PING_SHUTDOWN, this.#shutdownPings);
+    else this.goaway(ErrorCode.noError);
   }
 
   #measure(bytes: number): void {

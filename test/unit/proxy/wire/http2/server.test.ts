@@ -33,6 +33,15 @@ function expectStreamError(side: Server, streamId: number, code: number): void {
   expect(side.frames()).toEqual(["PING 0 ack"]);
 }
 
+/** The answer to the PING that ends what was written. */
+function pingAck(written: Buffer): Buffer {
+  const ack = Buffer.from(written.subarray(-PING_FRAME_BYTES));
+  ack[4] = ACK;
+  return ack;
+}
+const PING_FRAME_BYTES = 17;
+const ACK = 1;
+
 function stream(side: Server, id: number): Http2Stream {
   return side.recorder.streams.get(id) as Http2Stream;
 }
@@ -590,6 +599,26 @@ describe("the end", () => {
     expect(side.frames()).toEqual(["GOAWAY 0 3 0"]);
     expect(side.machine.isShuttingDown).toBe(false);
     expect(side.machine.openStreams).toBe(2);
+  });
+
+  it("shutdown: a request that the answer to the first PING overtook is served, and named in the second GOAWAY", () => {
+    const side = openServer().receive(OPEN);
+    side.machine.shutdown();
+    // As h2 has it: PING ACK at once, then the HEADERS of a stream that was open before GOAWAY came.
+    side.receive(pingAck(side.sink.take()));
+    side.receive(frame.headers(3, GET), pingAck(side.sink.take()));
+    expect(side.frames()).toEqual(["GOAWAY 0 3 0"]);
+    expect(side.machine.openStreams).toBe(2);
+    expect(side.machine.isShuttingDown).toBe(false);
+  });
+
+  it("shutdown: an answer to a PING that was not sent ends nothing", () => {
+    const side = openServer().receive(OPEN);
+    side.machine.shutdown();
+    const first = pingAck(side.sink.take());
+    side.receive(first, first, first);
+    expect(side.frames()).toEqual(["PING 0"]);
+    expect(side.machine.isShuttingDown).toBe(true);
   });
 
   it("an error in the handler is not hidden", () => {
