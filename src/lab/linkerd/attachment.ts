@@ -14,7 +14,7 @@ export interface RouteSet {
 
 /**
  * Collects the routes that count for a client. Those in the parent's namespace count for everybody (producer routes);
- * those in another namespace only for clients of that namespace, and then hide the producer's of the same kind.
+ * those in the client's own namespace beside them, for its clients only (consumer routes).
  */
 export function attachedRoutes(cluster: Cluster, parent: Parent, client: string): RouteSet {
   return {
@@ -31,13 +31,10 @@ function effective<T extends RouteObject>(
   client: string,
   types: readonly (typeof KINDS)[keyof typeof KINDS][],
 ): readonly T[] {
-  const of = (namespace: string): readonly T[] =>
-    types
-      .flatMap((type) => cluster.store.list<T>(type, namespace))
-      .filter((route) => route.spec?.parentRefs?.some((ref) => attaches(route, ref, parent)))
-      .toSorted(byAge);
-  const consumer = client === parent.namespace ? [] : of(client);
-  return consumer.length > 0 ? consumer : of(parent.namespace);
+  return [...new Set([parent.namespace, client])]
+    .flatMap((namespace) => types.flatMap((type) => cluster.store.list<T>(type, namespace)))
+    .filter((route) => route.spec?.parentRefs?.some((ref) => attaches(route, ref, parent)))
+    .toSorted(byAge);
 }
 
 function attaches(route: RouteObject, ref: ParentRef, parent: Parent): boolean {

@@ -3,7 +3,7 @@ import type { inbound } from "../../proto/index.ts";
 import { type Cidr, parseCidr } from "../../proxy/core/address.ts";
 import { type Cluster, type DefaultPolicy, serviceAccountIdentity } from "./cluster.ts";
 import type { Init } from "./message.ts";
-import { defaultMetadata, objectMetadata } from "./metadata.ts";
+import { defaultMetadata, type MetadataMessage } from "./metadata.ts";
 import { allNetworks, networkMessage } from "./net.ts";
 import type {
   AuthorizationPolicy,
@@ -83,8 +83,8 @@ function inOrder<T extends KubeObject>(
 
 function targets({ group = "", kind, name }: TargetRef, target: Target): boolean {
   if ((group === "" || group === "core") && kind === "Namespace") {
-    // A policy for the namespace counts for its Servers, not a second time for their routes.
-    return target.kind === "Server" && name === target.namespace;
+    // A policy for the namespace counts for its Servers, not a second time for their routes; its name is not looked at.
+    return target.kind === "Server";
   }
   return group === target.group && kind === target.kind && name === target.name;
 }
@@ -117,8 +117,7 @@ function policyAuthorization(cluster: Cluster, policy: AuthorizationPolicy, home
   return {
     networks: [...networks],
     authentication,
-    labels: { group: "policy.linkerd.io", kind: "authorizationpolicy", name: policy.metadata.name },
-    metadata: objectMetadata(policy),
+    ...nameOf("authorizationpolicy", policy),
   };
 }
 
@@ -163,10 +162,16 @@ function serverAuthorization(cluster: Cluster, object: ServerAuthorization): rea
       // Here, unlike in an AuthorizationPolicy, no networks mean those of the cluster.
       networks: networks === undefined ? cluster.clusterNetworks.map(networkOf) : networks.flatMap(networkItem),
       authentication,
-      labels: { group: "policy.linkerd.io", kind: "serverauthorization", name: object.metadata.name },
-      metadata: objectMetadata(object),
+      ...nameOf("serverauthorization", object),
     },
   ];
+}
+
+/** Kinds of authorizations are written small, in both places where they are named. */
+function nameOf(kind: string, { metadata: { name } }: KubeObject) {
+  const value = { group: "policy.linkerd.io", kind, name };
+  const metadata: MetadataMessage = { kind: { case: "resource", value } };
+  return { labels: value, metadata };
 }
 
 function identities(names: readonly string[], suffixes: readonly (readonly string[])[]): AuthnMessage {

@@ -1,16 +1,8 @@
-import {
-  type AccrualMessage,
-  DEFAULT_LOAD,
-  lenient,
-  readAccrual,
-  readLoad,
-  readRetry,
-  readTimeouts,
-} from "./annotations.ts";
+import { type AccrualMessage, DEFAULT_LOAD, lenient, readAccrual, readTimeouts, retryDefaults } from "./annotations.ts";
 import { attachedRoutes } from "./attachment.ts";
 import { defaultBackend, type OriginalDst, type Parent } from "./backend.ts";
 import type { Cluster } from "./cluster.ts";
-import { grpcMatchMessage, httpMatchMessage } from "./http-match.ts";
+import { httpMatchMessage } from "./http-match.ts";
 import { defaultMetadata, objectMetadata } from "./metadata.ts";
 import type { EgressNetwork } from "./objects.ts";
 import {
@@ -31,6 +23,7 @@ import {
   type RouteDefaults,
   type TlsRouteMessage,
 } from "./outbound-route.ts";
+import { includesPort, parseStrictPorts } from "./ports.ts";
 
 /** The policy for an address that an EgressNetwork rules: its routes, and at the end what it says of everything else. */
 export function egressPolicy(
@@ -41,7 +34,6 @@ export function egressPolicy(
 ): PolicyMessage {
   const { name, namespace = "", annotations = {} } = egress.metadata;
   const { port } = originalDst;
-  const load = lenient(readLoad, annotations) ?? DEFAULT_LOAD;
   const parent: Parent = {
     group: "policy.linkerd.io",
     kind: "EgressNetwork",
@@ -49,13 +41,18 @@ export function egressPolicy(
     name,
     port,
     originalDst,
-    load,
+    // Penalties are a Service's alone to ask for.
+    load: DEFAULT_LOAD,
   };
-  const defaults = { timeouts: lenient(readTimeouts, annotations), retry: lenient(readRetry, annotations) };
+  const defaults = { timeouts: lenient(readTimeouts, annotations), ...retryDefaults(annotations) };
   const routes = translate(cluster, parent, attachedRoutes(cluster, parent, client), defaults);
   const accrual = lenient(readAccrual, annotations);
   const last = trafficPolicy(cluster, parent, egress.spec?.trafficPolicy === "Allow", defaults);
-  return { metadata: objectMetadata(egress, port), protocol: egressProtocol(routes, last, accrual) };
+  const list = parseStrictPorts(annotations["config.linkerd.io/opaque-ports"] ?? cluster.defaultOpaquePorts);
+  const protocol = includesPort(list, port)
+    ? opaque(routes.tcp.length > 0 ? routes.tcp : [last.tcp])
+    : egressProtocol(routes, last, accrual);
+  return { metadata: objectMetadata(egress, port), protocol };
 }
 
 function egressProtocol(
@@ -77,7 +74,6 @@ function trafficPolicy(cluster: Cluster, parent: Parent, allow: boolean, default
   const backends = { kind: { case: "firstAvailable" as const, value: { backends: [backend] } } };
   const word = allow ? "allow" : "deny";
   const message = "traffic not allowed";
-  const ratio = { numerator: 1, denominator: 1 };
   const forbidden = allow ? [] : [{ kind: { case: "forbidden" as const, value: {} } }];
   const http: HttpRouteMessage = {
     metadata: defaultMetadata(`http-egress-${word}`),
@@ -85,9 +81,9 @@ function trafficPolicy(cluster: Cluster, parent: Parent, allow: boolean, default
       {
         matches: [httpMatchMessage({})],
         backends,
-        filters: allow ? [] : [{ kind: { case: "failureInjector", value: { status: 403, message, ratio } } }],
+        filters: allow ? [] : [{ kind: { case: "failureInjector", value: { status: 403, message } } }],
         ...(defaults.timeouts && { timeouts: defaults.timeouts }),
-        ...httpRetry(defaults.retry),
+        ...httpRetry(defaults.httpRetry),
       },
     ],
   };
@@ -95,11 +91,10 @@ function trafficPolicy(cluster: Cluster, parent: Parent, allow: boolean, default
     metadata: defaultMetadata(`grpc-egress-${word}`),
     rules: [
       {
-        matches: [grpcMatchMessage({})],
         backends,
-        filters: allow ? [] : [{ kind: { case: "failureInjector", value: { code: 7, message, ratio } } }],
+        filters: allow ? [] : [{ kind: { case: "failureInjector", value: { code: 7, message } } }],
         ...(defaults.timeouts && { timeouts: defaults.timeouts }),
-        ...grpcRetry(defaults.retry),
+        ...grpcRetry(defaults.grpcRetry),
       },
     ],
   };

@@ -3,7 +3,7 @@ import { type AuthzMessage, policyAuthorizations } from "./authorizations.ts";
 import type { Cluster } from "./cluster.ts";
 import { grpcMatchMessage, hostMessage, httpMatchMessage } from "./http-match.ts";
 import type { Init } from "./message.ts";
-import { defaultMetadata, objectMetadata } from "./metadata.ts";
+import { defaultMetadata, inboundMetadata } from "./metadata.ts";
 import { allNetworks, networkMessage } from "./net.ts";
 import type { Container, GrpcRouteObject, HttpRouteObject, RouteObject, Server } from "./objects.ts";
 import { filterKinds } from "./route-filter.ts";
@@ -83,7 +83,7 @@ function routeHead(cluster: Cluster, route: RouteObject) {
   const { name, namespace = "" } = route.metadata;
   const group = route.apiVersion.slice(0, route.apiVersion.indexOf("/"));
   return {
-    metadata: objectMetadata(route),
+    metadata: inboundMetadata(route),
     hosts: (route.spec?.hostnames ?? []).map(hostMessage),
     authorizations: [...policyAuthorizations(cluster, { group, kind: route.kind, namespace, name })],
   };

@@ -17,6 +17,12 @@ export function objectMetadata(object: KubeObject, port = 0): MetadataMessage {
   return { kind: { case: "resource", value: { group, kind: object.kind, name, namespace, port } } };
 }
 
+/** As {@link objectMetadata} in inbound policies, which do not say where their routes and rate limits are. */
+export function inboundMetadata(object: KubeObject): MetadataMessage {
+  const group = object.apiVersion.slice(0, object.apiVersion.indexOf("/"));
+  return { kind: { case: "resource", value: { group, kind: object.kind, name: object.metadata.name } } };
+}
+
 /** As {@link objectMetadata}, for what is only named. */
 export function refMetadata(
   ref: { readonly group: string; readonly kind: string; readonly name: string; readonly namespace: string },

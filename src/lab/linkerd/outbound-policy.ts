@@ -6,8 +6,8 @@ import {
   lenient,
   readAccrual,
   readLoad,
-  readRetry,
   readTimeouts,
+  retryDefaults,
 } from "./annotations.ts";
 import { attachedRoutes } from "./attachment.ts";
 import { forwardBackend, type OriginalDst, type Parent } from "./backend.ts";
@@ -16,7 +16,7 @@ import { egressNetworkFor } from "./egress.ts";
 import { egressPolicy } from "./egress-policy.ts";
 import { invalidArgument, notFound } from "./failure.ts";
 import { httpMatchMessage } from "./http-match.ts";
-import { defaultMetadata, objectMetadata } from "./metadata.ts";
+import { defaultMetadata, objectMetadata, refMetadata } from "./metadata.ts";
 import { ipText } from "./net.ts";
 import type { Service } from "./objects.ts";
 import {
@@ -29,9 +29,9 @@ import {
   translate,
 } from "./outbound-protocol.ts";
 import type { OpaqueRouteMessage } from "./outbound-route.ts";
-import { includesPort, parsePorts } from "./ports.ts";
+import { includesPort, parseStrictPorts } from "./ports.ts";
 import { serviceByIp } from "./service.ts";
-import { parseServiceName, splitAuthority } from "./service-name.ts";
+import { splitPolicyAuthority } from "./service-name.ts";
 import { KINDS } from "./store.ts";
 import { parseWorkloadToken } from "./workload-token.ts";
 
@@ -52,14 +52,12 @@ export function outboundPolicy(cluster: Cluster, request: outbound.TrafficSpec):
       return addressPolicy(cluster, namespace, { ip, port });
     }
     case "authority": {
-      const authority = splitAuthority(request.target.value);
-      if (authority === undefined || authority.host === "") {
-        throw invalidArgument(`invalid authority: ${request.target.value}`);
-      }
-      const name = parseServiceName(authority.host, cluster.clusterDomain);
-      const service = name && cluster.store.get<Service>(KINDS.services, name.namespace, name.name);
-      if (service === undefined || name?.hostname !== undefined) throw notFound(`no such service: ${authority.host}`);
-      return servicePolicy(cluster, namespace, service, authority.port, undefined);
+      const { host, port } = splitPolicyAuthority(request.target.value);
+      const [name = "", home = "", svc] = host.split(".");
+      // Nothing else of the name counts: neither the domain nor what stands between it and `svc`.
+      if (svc !== "svc")
+        throw notFound(`authority must be of the form <name>.<namespace>.svc.${cluster.clusterDomain}`);
+      return namedPolicy(cluster, namespace, { name, namespace: home, port });
     }
     case undefined:
       throw invalidArgument("no target");
@@ -94,25 +92,51 @@ function servicePolicy(
   client: string,
   service: Service,
   port: number,
-  originalDst: OriginalDst | undefined,
+  originalDst: OriginalDst,
 ): PolicyMessage {
-  const { name, namespace = "", annotations = {} } = service.metadata;
-  const metadata = objectMetadata(service, port);
-  const declared = service.spec?.ports?.find((candidate) => candidate.port === port);
-  if (declared === undefined) return { metadata, protocol: opaque([UNDEFINED_PORT]) };
+  const declared = service.spec?.ports?.some((candidate) => candidate.port === port) === true;
+  if (!declared) return { metadata: objectMetadata(service, port), protocol: opaque([UNDEFINED_PORT]) };
+  const { name, namespace = "" } = service.metadata;
+  return namedPolicy(cluster, client, { name, namespace, port }, originalDst);
+}
+
+/** By name, where neither the Service nor the port need exist: routes and annotations are looked for all the same. */
+function namedPolicy(
+  cluster: Cluster,
+  client: string,
+  { name, namespace, port }: { readonly name: string; readonly namespace: string; readonly port: number },
+  originalDst?: OriginalDst,
+): PolicyMessage {
+  const service = cluster.store.get<Service>(KINDS.services, namespace, name);
+  const annotations = service?.metadata.annotations ?? {};
+  const declared = service?.spec?.ports ?? [];
   const load = lenient(readLoad, annotations) ?? DEFAULT_LOAD;
-  const parent: Parent = { group: "", kind: "Service", namespace, name, port, originalDst, load };
+  const appProtocol = declared.find((candidate) => candidate.port === port)?.appProtocol?.toLowerCase();
+  const list = parseStrictPorts(annotations["config.linkerd.io/opaque-ports"] ?? cluster.defaultOpaquePorts);
+  const isOpaque =
+    appProtocol === undefined ? service !== undefined && includesPort(list, port) : isOpaqueBy(appProtocol);
+  const parent: Parent = {
+    group: "",
+    kind: "Service",
+    namespace,
+    name,
+    port,
+    originalDst,
+    // Penalties are for answers, which bytes do not have.
+    load: isOpaque ? DEFAULT_LOAD : load,
+  };
   const routes = translate(cluster, parent, attachedRoutes(cluster, parent, client), {
     timeouts: lenient(readTimeouts, annotations),
-    retry: lenient(readRetry, annotations),
+    ...retryDefaults(annotations),
   });
   const accrual = lenient(readAccrual, annotations);
-  const ports = (service.spec?.ports ?? []).map((p) => ({
-    ...(p.name !== undefined && { name: p.name }),
-    port: p.port,
-  }));
-  const list = parsePorts(annotations["config.linkerd.io/opaque-ports"] ?? cluster.defaultOpaquePorts, ports);
-  return { metadata, protocol: serviceProtocol(routes, accrual, declared.appProtocol, includesPort(list, port)) };
+  const metadata = refMetadata({ group: "core", kind: "Service", name, namespace }, port);
+  return { metadata, protocol: serviceProtocol(routes, accrual, appProtocol, isOpaque) };
+}
+
+/** `linkerd.io/opaque`, `linkerd.io/tcp`, and whatever nobody knows. */
+function isOpaqueBy(appProtocol: string): boolean {
+  return appProtocol !== "http" && appProtocol !== "kubernetes.io/h2c";
 }
 
 /** Linkerd serves one kind of protocol a port: what the Service says, then what kinds of routes there are. */
@@ -134,7 +158,6 @@ function serviceProtocol(
       if (routes.grpc.length > 0) return grpc(routes.grpc, accrual);
       return { kind: { case: "http2", value: { routes: [...http], ...failureAccrual } } };
     default:
-      // `linkerd.io/opaque`, `linkerd.io/tcp`, and whatever nobody knows.
       return opaque(tcp);
   }
   // An appProtocol outranks this list here, though not in `GetProfile`: the two may contradict each other.

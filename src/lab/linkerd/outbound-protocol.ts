@@ -46,10 +46,10 @@ export function translate(cluster: Cluster, parent: Parent, found: RouteSet, def
     grpc: found.grpc.flatMap((route) => grpcRouteMessage(cluster, parent, route, defaults) ?? []),
     tls: found.tls.flatMap((route) => tlsRouteMessage(cluster, parent, route) ?? []),
     // Of several only the first is served.
-    tcp: found.tcp.slice(0, 1).map((route) => opaqueRouteMessage(cluster, parent, route)),
+    tcp: found.tcp.flatMap((route) => opaqueRouteMessage(cluster, parent, route) ?? []).slice(0, 1),
     defaultHttp: {
       metadata: defaultMetadata("http"),
-      rules: [{ matches: [httpMatchMessage({})], backends, ...timeouts, ...httpRetry(defaults.retry) }],
+      rules: [{ matches: [httpMatchMessage({})], backends, ...timeouts, ...httpRetry(defaults.httpRetry) }],
     },
     defaultOpaque: { metadata: defaultMetadata("opaq"), rules: [{ backends }] },
   };

@@ -1,19 +1,29 @@
 import type { outbound } from "../../proto/index.ts";
-import { BadAnnotation, type RetryWish, readRetry, readTimeouts, type TimeoutsMessage } from "./annotations.ts";
+import {
+  BadAnnotation,
+  DEFAULT_LOAD,
+  type GrpcRetryWish,
+  type HttpRetryWish,
+  type LoadMessage,
+  type RetryWish,
+  readGrpcRetry,
+  readHttpRetry,
+  readTimeouts,
+  type TimeoutsMessage,
+} from "./annotations.ts";
 import { type BackendMessage, defaultBackend, type Parent, type Resolved, resolveBackend } from "./backend.ts";
 import type { Cluster } from "./cluster.ts";
-import { durationMessage, parseDurationMs } from "./duration.ts";
+import { durationMessage, parseDurationMs, parsePolicyDurationMs } from "./duration.ts";
 import { grpcMatchMessage, hostMessage, httpMatchMessage, sniMessage } from "./http-match.ts";
 import type { Init } from "./message.ts";
 import { objectMetadata } from "./metadata.ts";
-import type { BackendRef, GrpcRouteObject, HttpRouteObject, RouteObject, RouteRule } from "./objects.ts";
+import type { BackendRef, GrpcRouteObject, HttpRouteObject, RouteObject } from "./objects.ts";
 import { type FilterKind, filterKinds } from "./route-filter.ts";
 
 export type HttpRouteMessage = Init<typeof outbound.HttpRouteSchema>;
 export type GrpcRouteMessage = Init<typeof outbound.GrpcRouteSchema>;
 export type OpaqueRouteMessage = Init<typeof outbound.OpaqueRouteSchema>;
 export type TlsRouteMessage = Init<typeof outbound.TlsRouteSchema>;
-type HttpFilter = Init<typeof outbound.HttpRoute_FilterSchema>;
 type GrpcFilter = Init<typeof outbound.GrpcRoute_FilterSchema>;
 type HttpRetry = Init<typeof outbound.HttpRoute_RetrySchema>;
 type GrpcRetry = Init<typeof outbound.GrpcRoute_RetrySchema>;
@@ -21,7 +31,8 @@ type GrpcRetry = Init<typeof outbound.GrpcRoute_RetrySchema>;
 /** What the parent says about timeouts and retries, for routes that say nothing. */
 export interface RouteDefaults {
   readonly timeouts: TimeoutsMessage | undefined;
-  readonly retry: RetryWish | undefined;
+  readonly httpRetry: HttpRetryWish | undefined;
+  readonly grpcRetry: GrpcRetryWish | undefined;
 }
 
 /** How Linkerd spaces retries, and how much of a body it keeps for them. */
@@ -31,37 +42,40 @@ const RETRY = {
 };
 
 /**
- * Group by group, a route's own annotations replace those of its parent.
+ * The route's annotations, then what the rule itself asks for, then the parent's annotations: the first that says
+ * anything at all is the only one that counts, except that a rule may add its request timeout to the route's others.
  *
- * @throws BadAnnotation
+ * @param ofRule - In milliseconds; zero is none.
  */
-function wishesOf(route: RouteObject, defaults: RouteDefaults): RouteDefaults {
-  const { annotations = {} } = route.metadata;
-  return {
-    timeouts: readTimeouts(annotations) ?? defaults.timeouts,
-    retry: readRetry(annotations) ?? defaults.retry,
-  };
+function timeoutsOf(
+  own: TimeoutsMessage | undefined,
+  ofRule: number | undefined,
+  defaults: RouteDefaults,
+): { readonly timeouts?: TimeoutsMessage } {
+  const timeouts =
+    own?.request === undefined && ofRule !== undefined && ofRule > 0
+      ? { ...own, request: durationMessage(ofRule) }
+      : (own ?? defaults.timeouts);
+  return timeouts === undefined ? {} : { timeouts };
 }
 
-function timeoutsOf(wishes: RouteDefaults, rule: RouteRule<unknown>): TimeoutsMessage | undefined {
-  const text = rule.timeouts?.request;
-  if (text === undefined) return wishes.timeouts;
-  const ms = parseDurationMs(text);
-  if (ms === undefined) throw new BadAnnotation(`not a duration: ${text}`);
-  return { ...wishes.timeouts, ...(ms > 0 && { request: durationMessage(ms) }) };
+/** A text that is no duration is none in a Gateway API route, and would not be stored in one of Linkerd's. */
+function ruleTimeoutMs(ofLinkerd: boolean, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return ofLinkerd ? parseDurationMs(text) : parsePolicyDurationMs(text);
 }
 
 /** The retry message for HTTP rules: conditions are statuses. */
-export function httpRetry(wish: RetryWish | undefined): { readonly retry?: HttpRetry } {
-  return wish === undefined ? {} : { retry: { ...retryBase(wish), conditions: wish.http } };
+export function httpRetry(wish: HttpRetryWish | undefined): { readonly retry?: HttpRetry } {
+  return wish === undefined ? {} : { retry: { ...retryBase(wish), conditions: wish.conditions } };
 }
 
 /** The retry message for gRPC rules: conditions are codes. */
-export function grpcRetry(wish: RetryWish | undefined): { readonly retry?: GrpcRetry } {
-  return wish === undefined ? {} : { retry: { ...retryBase(wish), conditions: wish.grpc } };
+export function grpcRetry(wish: GrpcRetryWish | undefined): { readonly retry?: GrpcRetry } {
+  return wish === undefined ? {} : { retry: { ...retryBase(wish), conditions: wish.conditions } };
 }
 
-function retryBase({ maxRetries, timeoutMs }: RetryWish) {
+function retryBase({ maxRetries, timeoutMs }: RetryWish<unknown>) {
   return { ...RETRY, maxRetries, ...(timeoutMs !== undefined && { timeout: durationMessage(timeoutMs) }) };
 }
 
@@ -77,35 +91,29 @@ export function httpRouteMessage(
   defaults: RouteDefaults,
 ): HttpRouteMessage | undefined {
   return dropIfBad(() => {
-    const wishes = wishesOf(route, defaults);
+    const { annotations = {} } = route.metadata;
+    const own = readTimeouts(annotations);
+    const retry = httpRetry(readHttpRetry(annotations) ?? defaults.httpRetry);
     const ofLinkerd = route.apiVersion.startsWith("policy.linkerd.io/");
-    const filters = (list: Parameters<typeof filterKinds>[0]): HttpFilter[] =>
-      known(list).map((kind) => ({ kind: ofLinkerd ? confused(kind) : kind }));
-    const rules = (route.spec?.rules ?? []).map((rule) => {
-      const timeouts = timeoutsOf(wishes, rule);
-      const refs = rule.backendRefs ?? [];
-      return {
-        matches: (rule.matches ?? [{}]).map(httpMatchMessage),
-        filters: filters(rule.filters),
-        backends: distribution(
-          cluster,
-          parent,
-          route,
-          refs,
-          (resolved, ref): Init<typeof outbound.HttpRoute_RouteBackendSchema> => ({
-            backend: resolved.backend,
-            filters: [
-              ...filters(ref?.filters),
-              ...(resolved.kind === "invalid"
-                ? [{ kind: { case: "failureInjector" as const, value: failure(resolved.why) } }]
-                : []),
-            ],
-          }),
-        ),
-        ...(timeouts && { timeouts }),
-        ...httpRetry(wishes.retry),
-      };
-    });
+    const rules = (route.spec?.rules ?? []).map((rule) => ({
+      matches: (rule.matches ?? [{}]).map(httpMatchMessage),
+      filters: known(rule.filters).map((kind) => ({ kind: ofLinkerd ? confused(kind) : kind })),
+      backends: distribution(
+        cluster,
+        parent,
+        parent.load,
+        rule.backendRefs ?? [],
+        (resolved): Init<typeof outbound.HttpRoute_RouteBackendSchema> => ({
+          backend: resolved.backend,
+          filters:
+            resolved.kind === "ok"
+              ? resolved.filters.map((kind) => ({ kind }))
+              : [{ kind: { case: "failureInjector", value: { status: 500, message: resolved.why } } }],
+        }),
+      ),
+      ...timeoutsOf(own, ruleTimeoutMs(ofLinkerd, rule.timeouts?.request), defaults),
+      ...retry,
+    }));
     return { metadata: objectMetadata(route), hosts: (route.spec?.hostnames ?? []).map(hostMessage), rules };
   });
 }
@@ -118,44 +126,45 @@ export function grpcRouteMessage(
   defaults: RouteDefaults,
 ): GrpcRouteMessage | undefined {
   return dropIfBad(() => {
-    const wishes = wishesOf(route, defaults);
-    const filters = (list: Parameters<typeof filterKinds>[0]): GrpcFilter[] =>
-      known(list).map((kind) => {
-        // Requests alone can be changed, and a gRPC call cannot be redirected.
-        if (kind.case !== "requestHeaderModifier") throw new BadAnnotation(`no such filter for gRPC: ${kind.case}`);
-        return { kind };
-      });
-    const rules = (route.spec?.rules ?? []).map((rule) => {
-      const timeouts = timeoutsOf(wishes, rule);
-      return {
-        matches: (rule.matches ?? [{}]).map(grpcMatchMessage),
-        filters: filters(rule.filters),
-        backends: distribution(
-          cluster,
-          parent,
-          route,
-          rule.backendRefs ?? [],
-          (resolved, ref): Init<typeof outbound.GrpcRoute_RouteBackendSchema> => ({
-            backend: resolved.backend,
-            filters: [
-              ...filters(ref?.filters),
-              ...(resolved.kind === "invalid"
-                ? // 500 is no gRPC code. Linkerd sends it all the same, and proxies report it as code 2.
-                  [{ kind: { case: "failureInjector" as const, value: { ...failure(resolved.why), code: 500 } } }]
-                : []),
-            ],
-          }),
-        ),
-        ...(timeouts && { timeouts }),
-        ...grpcRetry(wishes.retry),
-      };
-    });
+    const { annotations = {} } = route.metadata;
+    const timeouts = timeoutsOf(readTimeouts(annotations), undefined, defaults);
+    const retry = grpcRetry(readGrpcRetry(annotations) ?? defaults.grpcRetry);
+    const rules = (route.spec?.rules ?? []).map((rule) => ({
+      matches: (rule.matches ?? []).map(grpcMatchMessage),
+      filters: known(rule.filters).map(grpcFilter),
+      backends: distribution(
+        cluster,
+        parent,
+        parent.load,
+        rule.backendRefs ?? [],
+        (resolved): Init<typeof outbound.GrpcRoute_RouteBackendSchema> => ({
+          backend: resolved.backend,
+          filters:
+            resolved.kind === "ok"
+              ? resolved.filters.map(grpcFilter)
+              : // 500 is no gRPC code. Linkerd sends it all the same, and proxies report it as code 2.
+                [{ kind: { case: "failureInjector", value: { code: 500, message: resolved.why } } }],
+        }),
+      ),
+      ...timeouts,
+      ...retry,
+    }));
     return { metadata: objectMetadata(route), hosts: (route.spec?.hostnames ?? []).map(hostMessage), rules };
   });
 }
 
-/** A TCPRoute: its first rule is the only one that counts. */
-export function opaqueRouteMessage(cluster: Cluster, parent: Parent, route: RouteObject): OpaqueRouteMessage {
+/** A filter of a gRPC rule. Of those that a gRPC call cannot have the place stays, empty; proxies refuse such a policy. */
+function grpcFilter(kind: FilterKind): GrpcFilter {
+  return kind.case === "requestHeaderModifier" ? { kind } : {};
+}
+
+/** A TCPRoute, which Linkerd takes only with exactly one rule. */
+export function opaqueRouteMessage(
+  cluster: Cluster,
+  parent: Parent,
+  route: RouteObject,
+): OpaqueRouteMessage | undefined {
+  if (route.spec?.rules?.length !== 1) return undefined;
   return { metadata: objectMetadata(route), rules: [opaqueRule(cluster, parent, route)] };
 }
 
@@ -169,7 +178,7 @@ export function tlsRouteMessage(cluster: Cluster, parent: Parent, route: RouteOb
 /** Opaque and TLS routes carry the same rules. */
 function opaqueRule(cluster: Cluster, parent: Parent, route: RouteObject) {
   const refs = route.spec?.rules?.[0]?.backendRefs ?? [];
-  const backends = distribution(cluster, parent, route, refs, (resolved) => ({
+  const backends = distribution(cluster, parent, DEFAULT_LOAD, refs, (resolved) => ({
     backend: resolved.backend,
     filters:
       resolved.kind === "invalid" ? [{ kind: { case: "invalid" as const, value: { message: resolved.why } } }] : [],
@@ -181,25 +190,20 @@ function opaqueRule(cluster: Cluster, parent: Parent, route: RouteObject) {
 function distribution<B>(
   cluster: Cluster,
   parent: Parent,
-  route: RouteObject,
+  load: LoadMessage,
   refs: readonly BackendRef[],
-  message: (resolved: Resolved, ref: BackendRef | undefined) => B,
+  message: (resolved: Resolved) => B,
 ) {
   if (refs.length === 0) {
     const backend: BackendMessage = defaultBackend(cluster, parent);
-    const only = message({ kind: "ok", backend, weight: 1 }, undefined);
+    const only = message({ kind: "ok", backend, weight: 1, filters: [] });
     return { kind: { case: "firstAvailable" as const, value: { backends: [only] } } };
   }
-  const home = route.metadata.namespace ?? "";
   const backends = refs.map((ref) => {
-    const resolved = resolveBackend(cluster, parent, home, ref);
-    return { backend: message(resolved, ref), weight: resolved.weight };
+    const resolved = resolveBackend(cluster, parent, ref, load);
+    return { backend: message(resolved), weight: resolved.weight };
   });
   return { kind: { case: "randomAvailable" as const, value: { backends } } };
-}
-
-function failure(message: string) {
-  return { status: 500, message, ratio: { numerator: 1, denominator: 1 } };
 }
 
 function known(filters: Parameters<typeof filterKinds>[0]): readonly FilterKind[] {

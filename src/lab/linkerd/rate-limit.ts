@@ -1,7 +1,7 @@
 import type { inbound } from "../../proto/index.ts";
 import { type Cluster, serviceAccountIdentity } from "./cluster.ts";
 import type { Init } from "./message.ts";
-import { objectMetadata } from "./metadata.ts";
+import { inboundMetadata } from "./metadata.ts";
 import type { RateLimitPolicy, Server } from "./objects.ts";
 import { KINDS } from "./store.ts";
 import { byAge } from "./workload.ts";
@@ -19,7 +19,7 @@ export function rateLimit(cluster: Cluster, server: Server): RateLimitMessage | 
   const limit = (of: { readonly requestsPerSecond?: number }) => ({ requestsPerSecond: of.requestsPerSecond ?? 0 });
   const { total, identity, overrides = [] } = policy.spec ?? {};
   return {
-    metadata: objectMetadata(policy),
+    metadata: inboundMetadata(policy),
     ...(total && { total: limit(total) }),
     ...(identity && { identity: limit(identity) }),
     overrides: overrides.map((override) => ({

@@ -1,3 +1,5 @@
+import { invalidArgument } from "./failure.ts";
+
 /** A Service's name under the cluster domain. */
 export interface ServiceName {
   readonly namespace: string;
@@ -23,4 +25,18 @@ export function splitAuthority(text: string): { readonly host: string; readonly 
   if (match === null) return undefined;
   const port = match[3] === undefined ? 80 : Number(match[3]);
   return port < 1 || port > 65535 ? undefined : { host: match[1] ?? match[2] ?? "", port };
+}
+
+/**
+ * As {@link splitAuthority}, as the policy controller does it: a port that is none counts as 80, user information and a
+ * trailing dot are passed over.
+ *
+ * @throws CallFailure InvalidArgument for what is no authority.
+ */
+export function splitPolicyAuthority(text: string): { readonly host: string; readonly port: number } {
+  const match = /^(?:[^@]*@)?([A-Za-z0-9._~!$&'()*+,;=%-]+)(?::(\d*))?$/.exec(text);
+  const host = match?.[1];
+  if (host === undefined) throw invalidArgument("invalid authority");
+  const port = Number(match?.[2] || 80);
+  return { host, port: port < 1 || port > 65535 ? 80 : port };
 }

@@ -15,9 +15,7 @@ export interface WorkloadToken {
  */
 export function parseWorkloadToken(text: string): WorkloadToken {
   const token = text.startsWith("{") ? fromJson(text) : fromPair(text);
-  if (token === undefined || token.namespace === "" || token.name === "") {
-    throw invalidArgument(`invalid workload: ${JSON.stringify(text)}`);
-  }
+  if (token === undefined) throw invalidArgument(`Invalid workload: ${text}`);
   return token;
 }
 
@@ -30,7 +28,9 @@ function fromJson(text: string): WorkloadToken | undefined {
 
 function fromPair(text: string): WorkloadToken | undefined {
   const colon = text.indexOf(":");
-  return colon < 0 ? undefined : { kind: "pod", namespace: text.slice(0, colon), name: text.slice(colon + 1) };
+  // In JSON empty names are names, of workloads that nobody knows.
+  if (colon < 1 || colon === text.length - 1) return undefined;
+  return { kind: "pod", namespace: text.slice(0, colon), name: text.slice(colon + 1) };
 }
 
 /** What the destination controller learns about its caller. */

@@ -3,17 +3,18 @@ import {
   BadAnnotation,
   lenient,
   readAccrual,
+  readGrpcRetry,
+  readHttpRetry,
   readLoad,
-  readRetry,
   readTimeouts,
 } from "../../../../src/lab/linkerd/annotations.ts";
 
 const seconds = (value: bigint) => ({ seconds: value, nanos: 0 });
 const CONSECUTIVE = "balancer.linkerd.io/failure-accrual-consecutive-";
 
-test("timeouts: each alone, zero as none", () => {
+test("timeouts: each alone, zero as it is", () => {
   expect(readTimeouts({})).toBeUndefined();
-  expect(readTimeouts({ "timeout.linkerd.io/request": "0s" })).toBeUndefined();
+  expect(readTimeouts({ "timeout.linkerd.io/request": "0s" })).toEqual({ request: seconds(0n) });
   expect(readTimeouts({ "timeout.linkerd.io/request": "10s", "timeout.linkerd.io/idle": "1m", other: "x" })).toEqual({
     request: seconds(10n),
     idle: seconds(60n),
@@ -22,12 +23,17 @@ test("timeouts: each alone, zero as none", () => {
 });
 
 test("retries: one by default, and nothing by status unless told", () => {
-  expect(readRetry({})).toBeUndefined();
-  expect(readRetry({ "retry.linkerd.io/limit": "0" })).toBeUndefined();
-  expect(readRetry({ "retry.linkerd.io/http": "5xx,gateway-error,429,400-410" })).toEqual({
+  expect(readHttpRetry({})).toBeUndefined();
+  expect(readHttpRetry({ "retry.linkerd.io/limit": "0" })).toBeUndefined();
+  expect(readHttpRetry({ "retry.linkerd.io/limit": "2" })).toEqual({
+    maxRetries: 2,
+    timeoutMs: undefined,
+    conditions: { statusRanges: [] },
+  });
+  expect(readHttpRetry({ "retry.linkerd.io/http": "5XX,gateway-error,429,400-410" })).toEqual({
     maxRetries: 1,
     timeoutMs: undefined,
-    http: {
+    conditions: {
       statusRanges: [
         { start: 500, end: 599 },
         { start: 502, end: 504 },
@@ -35,30 +41,46 @@ test("retries: one by default, and nothing by status unless told", () => {
         { start: 400, end: 410 },
       ],
     },
-    grpc: {},
   });
-  const all = "cancelled,deadline-exceeded,internal,resource-exhausted,unavailable";
+  const all = "cancelled,deadline-exceeded,internal,resource-exhausted,Unavailable";
   expect(
-    readRetry({ "retry.linkerd.io/limit": "3", "retry.linkerd.io/timeout": "200ms", "retry.linkerd.io/grpc": all }),
-  ).toMatchObject({
+    readGrpcRetry({ "retry.linkerd.io/limit": "3", "retry.linkerd.io/timeout": "200ms", "retry.linkerd.io/grpc": all }),
+  ).toEqual({
     maxRetries: 3,
     timeoutMs: 200,
-    grpc: { cancelled: true, deadineExceeded: true, internal: true, resourceExhausted: true, unavailable: true },
+    conditions: {
+      cancelled: true,
+      deadineExceeded: true,
+      internal: true,
+      resourceExhausted: true,
+      unavailable: true,
+    },
   });
+});
+
+test("conditions of one kind are no retries of the other, and no harm to it", () => {
+  expect(readHttpRetry({ "retry.linkerd.io/grpc": "nonsense" })).toBeUndefined();
+  expect(readGrpcRetry({ "retry.linkerd.io/http": "5xx" })).toBeUndefined();
+  const limit = { "retry.linkerd.io/limit": "2" };
+  expect(readHttpRetry({ ...limit, "retry.linkerd.io/grpc": "nonsense" })?.maxRetries).toBe(2);
 });
 
 test.each([
   ["http", "600"],
   ["http", "500-400"],
   ["http", "5xx, 429"],
+  ["http", ""],
   ["grpc", "ok"],
+  ["grpc", ""],
   ["limit", "-1"],
   ["limit", "65536"],
   ["limit", "1.5"],
   ["timeout", "x"],
+  ["timeout", "1m30s"],
 ])("retry.linkerd.io/%s: %s is bad", (name, value) => {
-  expect(() => readRetry({ [`retry.linkerd.io/${name}`]: value })).toThrow(BadAnnotation);
-  expect(lenient(readRetry, { [`retry.linkerd.io/${name}`]: value })).toBeUndefined();
+  const read = name === "grpc" ? readGrpcRetry : readHttpRetry;
+  expect(() => read({ [`retry.linkerd.io/${name}`]: value })).toThrow(BadAnnotation);
+  expect(lenient(read, { [`retry.linkerd.io/${name}`]: value })).toBeUndefined();
 });
 
 test("failure accrual has the chart's defaults", () => {
@@ -91,6 +113,17 @@ test.each<[string, string]>([
   expect(() => readAccrual({ ...kind, [name]: value })).toThrow(BadAnnotation);
 });
 
+test("a success rate that is off is held to no bounds; a bad wish for Retry-After costs itself only", () => {
+  const prefix = "balancer.alpha.linkerd.io/failure-accrual-";
+  const unified = { "balancer.linkerd.io/failure-accrual": "unified", [`${prefix}success-rate-window`]: "5ms" };
+  expect(() => readAccrual(unified)).toThrow(BadAnnotation);
+  const off = { ...unified, [`${prefix}success-rate-threshold`]: " 0 ", [`${prefix}honor-retry-after`]: "perhaps" };
+  expect(readAccrual(off)?.kind).toMatchObject({
+    case: "unified",
+    value: { successRateThreshold: 0, decay: { nanos: 5_000_000 }, backoff: { respectRetryAfterHint: false } },
+  });
+});
+
 test("load: peak EWMA, or the kind with penalties", () => {
   expect(readLoad({})).toEqual({
     case: "peakEwma",
@@ -99,7 +132,7 @@ test("load: peak EWMA, or the kind with penalties", () => {
   const prefix = "balancer.alpha.linkerd.io/";
   expect(readLoad({ [`${prefix}penalize-failures`]: "T" })).toMatchObject({
     case: "penaltyPeakEwma",
-    value: { penalty: seconds(5n), maxRetryAfter: seconds(300n) },
+    value: { penalty: seconds(5n), penaltyDecay: seconds(10n), maxRetryAfter: seconds(300n) },
   });
   expect(() => readLoad({ [`${prefix}penalize-failures`]: "yes" })).toThrow(BadAnnotation);
 });

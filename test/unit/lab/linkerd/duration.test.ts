@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { durationMessage, parseDurationMs } from "../../../../src/lab/linkerd/duration.ts";
+import { durationMessage, parseDurationMs, parsePolicyDurationMs } from "../../../../src/lab/linkerd/duration.ts";
 
 test.each([
   ["0", 0],
@@ -15,6 +15,20 @@ test.each([
   ["1s ", undefined],
 ])("%s is %s ms", (text, ms) => {
   expect(parseDurationMs(text)).toBe(ms);
+});
+
+test.each([
+  ["0", 0],
+  ["0ms", 0],
+  [" 300ms ", 300],
+  ["2d", 172_800_000],
+  ["1m30s", undefined],
+  ["1.5s", undefined],
+  ["10", undefined],
+  ["1S", undefined],
+  ["", undefined],
+])("to the policy controller %j is %s ms", (text, ms) => {
+  expect(parsePolicyDurationMs(text)).toBe(ms);
 });
 
 test("the message splits seconds and nanoseconds", () => {

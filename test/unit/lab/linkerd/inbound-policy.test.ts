@@ -336,7 +336,7 @@ test("routes of a Server replace the default one, and carry their own authorizat
   // A filter that nobody knows drops the whole route.
   expect(routes).toHaveLength(1);
   expect(routes[0]).toMatchObject({
-    metadata: { kind: { value: { group: "policy.linkerd.io", kind: "HTTPRoute", name: "r", namespace: "ns" } } },
+    metadata: { kind: { value: { group: "policy.linkerd.io", kind: "HTTPRoute", name: "r", namespace: "" } } },
     hosts: [
       { match: { case: "exact", value: "a.test" } },
       { match: { case: "suffix", value: { reverseLabels: ["test", "b"] } } },

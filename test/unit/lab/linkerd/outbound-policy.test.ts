@@ -77,8 +77,21 @@ test("a Service without routes: detection, and one balancer for everything", () 
 test("by name it is the same, port 80 unless told", () => {
   const cluster = world();
   const byAddress = at(cluster);
-  for (const value of ["web.ns.svc.cluster.local:80", "web.ns.svc.cluster.local"]) {
+  const names = ["web.ns.svc.cluster.local:80", "web.ns.svc.cluster.local", "web.ns.svc.cluster.local.:80"];
+  // Of the name only the first three labels count.
+  for (const value of [...names, "web.ns.svc", "web.ns.svc.elsewhere"]) {
     expect(ask(cluster, { target: { case: "authority", value } })).toEqual(byAddress);
+  }
+});
+
+test("by name neither Service nor port need exist: the balancer is told to ask for it all the same", () => {
+  for (const value of ["gone.ns.svc.cluster.local:80", "web.ns.svc.cluster.local:81"]) {
+    const { http1 } = detected(ask(world(), { target: { case: "authority", value } }));
+    expect(http1?.routes[0]?.rules[0]?.backends?.kind).toMatchObject({
+      value: {
+        backends: [{ backend: { kind: { value: { discovery: { kind: { value: { path: value } } } } } } }],
+      },
+    });
   }
 });
 
@@ -126,7 +139,6 @@ test.each([
     { target: { case: "addr", value: { ip: { ip: { case: "ipv4", value: 0x0a010101 } }, port: 80 } } },
     status.NOT_FOUND,
   ],
-  ["no such Service", { target: { case: "authority", value: "x.ns.svc.cluster.local:80" } }, status.NOT_FOUND],
   ["a foreign name", { target: { case: "authority", value: "example.com:80" } }, status.NOT_FOUND],
   ["an empty name", { target: { case: "authority", value: ":80" } }, status.INVALID_ARGUMENT],
   ["no target", {}, status.INVALID_ARGUMENT],
@@ -157,9 +169,10 @@ test.each([
   expect(at(world(port), WEB_IP, "port" in port ? port.port : 80).protocol?.kind.case).toBe(kind);
 });
 
-test("the opaque annotation replaces the list", () => {
+test("the opaque annotation replaces the list; one name in it makes it empty", () => {
   const list = (text: string) => ({ "config.linkerd.io/opaque-ports": text });
-  expect(at(world({}, list("http"))).protocol?.kind.case).toBe("opaque");
+  expect(at(world({}, list("80"))).protocol?.kind.case).toBe("opaque");
+  expect(at(world({}, list("80,http"))).protocol?.kind.case).toBe("detect");
   expect(at(world({ port: 3306 }, list("")), WEB_IP, 3306).protocol?.kind.case).toBe("detect");
 });
 
@@ -232,6 +245,14 @@ test("a Service's annotations are for every route, a route's own replace them gr
   const after = detected(at(cluster)).http2?.routes[0]?.rules;
   expect(after?.[0]).toMatchObject({ timeouts: { request: { seconds: 5n }, idle: { seconds: 1n } }, retry });
   expect(after?.[1]?.timeouts?.request).toBeUndefined();
+  // A route's annotation outranks its rules. A rule that says nothing readable, or zero, leaves it to the Service.
+  const own = { annotations: { "timeout.linkerd.io/request": "3s" } };
+  cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("r", { rules }, own));
+  expect(detected(at(cluster)).http2?.routes[0]?.rules[0]?.timeouts).toMatchObject({ request: { seconds: 3n } });
+  for (const request of ["1m30s", "0s"]) {
+    cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("r", { rules: [{ timeouts: { request } }] }));
+    expect(detected(at(cluster)).http2?.routes[0]?.rules[0]?.timeouts).toMatchObject({ request: { seconds: 10n } });
+  }
   // A bad value drops the route, and with it the last one: the default is back.
   const bad = { annotations: { "retry.linkerd.io/limit": "x" } };
   cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("r", { rules }, bad));
@@ -263,7 +284,7 @@ test("routes are in order of age; those for other ports, or not accepted, do not
   expect(names(detected(at(cluster)).http1?.routes)).toEqual(["linkerd", "b", "a", "c"]);
 });
 
-test("a consumer's routes count for its own workloads, and hide the producer's", () => {
+test("a consumer's routes count for its own workloads, beside the producer's", () => {
   const cluster = world();
   const parentRefs = [{ group: "", kind: "Service", name: "web", namespace: "ns" }];
   cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("producer", { rules: [{}] }));
@@ -271,8 +292,43 @@ test("a consumer's routes count for its own workloads, and hide the producer's",
   cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, away);
   const seen = (workload: string) => names(detected(at(cluster, WEB_IP, 80, workload)).http1?.routes);
   expect(seen("ns:p")).toEqual(["producer"]);
-  expect(seen("far:p")).toEqual(["consumer"]);
+  expect(seen("far:p")).toEqual(["consumer", "producer"]);
   expect(seen("else:p")).toEqual(["producer"]);
+});
+
+test("a consumer's backend without a namespace is one of the producer's", () => {
+  const cluster = world();
+  const parentRefs = [{ group: "", kind: "Service", name: "web", namespace: "ns" }];
+  const rules = [{ backendRefs: [{ name: "web", port: 80 }] }];
+  cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("r", { rules, parentRefs }, { namespace: "far" }));
+  const [rule] = detected(at(cluster, WEB_IP, 80, "far:p")).http1?.routes[0]?.rules ?? [];
+  const kind = rule?.backends?.kind;
+  const [only] = kind?.case === "randomAvailable" ? kind.value.backends : [];
+  const metadata = { kind: { case: "resource", value: { name: "web", namespace: "ns" } } };
+  expect(only?.backend?.backend).toMatchObject({ metadata, kind: { case: "balancer" } });
+});
+
+test("a backend with a filter of an unknown kind answers 500, and the route stays", () => {
+  const cluster = world();
+  const backendRefs = [{ name: "web", port: 80, filters: [{ type: "RequestMirror" }] }];
+  cluster.store.put<HttpRouteObject>(KINDS.httpRoutes, route("r", { rules: [{ backendRefs }] }));
+  const kind = detected(at(cluster)).http1?.routes[0]?.rules[0]?.backends?.kind;
+  const [only] = kind?.case === "randomAvailable" ? kind.value.backends : [];
+  expect(only?.backend?.filters).toMatchObject([{ kind: { case: "failureInjector", value: { status: 500 } } }]);
+  expect(only?.backend?.backend?.metadata?.kind).toEqual({ case: "default", value: "invalid" });
+});
+
+test("penalties are for HTTP: an opaque port's balancer has none", () => {
+  const annotations = { "balancer.alpha.linkerd.io/penalize-failures": "true" };
+  const { http1, opaque } = detected(at(world({}, annotations)));
+  const load = (backends: unknown) => backends as { kind: { value: { backends: { backend: object }[] } } };
+  const penalty = { kind: { value: { load: { case: "penaltyPeakEwma" } } } };
+  expect(load(http1?.routes[0]?.rules[0]?.backends).kind.value.backends[0]?.backend).toMatchObject(penalty);
+  expect(load(opaque?.routes[0]?.rules[0]?.backends).kind.value.backends[0]?.backend).toMatchObject(penalty);
+  const kind = at(world({ port: 3306 }, annotations), WEB_IP, 3306).protocol?.kind;
+  const [only] = kind?.case === "opaque" ? kind.value.routes : [];
+  const plain = { kind: { value: { load: { case: "peakEwma" } } } };
+  expect(load(only?.rules[0]?.backends).kind.value.backends[0]?.backend).toMatchObject(plain);
 });
 
 test("Linkerd's own HTTPRoute confuses response with request modifiers", () => {
@@ -302,6 +358,12 @@ test("one GRPCRoute makes the port gRPC, with codes as retry conditions", () => 
     },
   });
   expect(grpc?.rules[1]?.backends?.kind.case).toBe("firstAvailable");
+});
+
+test("a TCPRoute with two rules does not count", () => {
+  const cluster = world();
+  cluster.store.put(KINDS.tcpRoutes, route("tcp", { rules: [{}, {}] }, {}, "TCPRoute"));
+  expect(at(cluster).protocol?.kind.case).toBe("detect");
 });
 
 test("TLSRoutes and TCPRoutes", () => {
@@ -363,6 +425,13 @@ test("EgressNetworks: own namespace first, then the most specific", () => {
   put(egress("eight", "ns", { networks: [{ cidr: "8.0.0.0/8", except: ["8.9.0.0/16"] }], trafficPolicy: "Deny" }));
   expect(seen(0x08080808)).toBe("eight");
   expect(seen(0x08090000)).toBe("all");
+});
+
+test("a port of the opaque list is opaque out of the cluster, too", () => {
+  const cluster = labCluster();
+  cluster.store.put(KINDS.egressNetworks, egress("out", "ns", { trafficPolicy: "Deny" }));
+  const kind = at(cluster, 0x08080808, 3306).protocol?.kind;
+  expect(kind?.case === "opaque" && names(kind.value.routes)).toEqual(["default.tcp-egress-deny"]);
 });
 
 test("what an EgressNetwork allows is forwarded, what it denies is told so", () => {

@@ -10,12 +10,16 @@ test.each([
   expect(parseWorkloadToken(text)).toEqual(expected);
 });
 
-test.each(["", "{}", '{"ns":"a"}', '{"pod":"p"}', '{"ns":"","pod":"p"}', "{", "a", ":p", "a:", '{"ns":1,"pod":"p"}'])(
+test.each(["", "{}", '{"ns":"a"}', '{"pod":"p"}', "{", "a", ":p", "a:", '{"ns":1,"pod":"p"}'])(
   "%j is refused",
   (text) => {
-    expect(() => parseWorkloadToken(text)).toThrow("invalid workload");
+    expect(() => parseWorkloadToken(text)).toThrow("Invalid workload");
   },
 );
+
+test("in JSON an empty name is a name", () => {
+  expect(parseWorkloadToken('{"ns":"","pod":"p"}')).toEqual({ kind: "pod", namespace: "", name: "p" });
+});
 
 test("leading whitespace selects the old form, as in the policy controller", () => {
   expect(parseWorkloadToken(' {"ns":"a","pod":"p"}').kind).toBe("pod");
