@@ -26,7 +26,8 @@ export function wantsExternalEndpoints(service: Service): boolean {
 
 /**
  * The endpoints that ExternalWorkloads give a Service, as Linkerd's controller makes them: only the Ready condition
- * counts, `publishNotReadyAddresses` and a pending deletion do not, and a port must be declared to match.
+ * counts, `publishNotReadyAddresses` and a pending deletion do not, and a port must be declared to match. A workload that
+ * matches no port of the Service stands in a slice without ports.
  *
  * @param workloads - Of the Service's namespace.
  */
@@ -34,9 +35,8 @@ export function externalEndpoints(service: Service, workloads: readonly External
   const groups = new EndpointGroups();
   for (const workload of workloads) {
     if (!selects(service, workload)) continue;
+    // Possibly none: such a slice has addresses for DNS, where the Service is headless, and no port for anybody to dial.
     const ports = matchPorts(service, workload);
-    // A Service with ports of which none matches has nothing here; one without ports has endpoints without.
-    if (ports.length === 0 && !(isHeadless(service) && (service.spec.ports ?? []).length === 0)) continue;
     for (const family of familiesOf(service)) {
       const addresses = addressesOf(workload, family);
       if (addresses.length === 0) continue;

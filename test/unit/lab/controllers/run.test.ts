@@ -105,6 +105,9 @@ describe("endpoints of ExternalWorkloads", () => {
     );
     expect(ports).toEqual({
       number: [{ port: 8080, protocol: "TCP" }],
+      // Where nothing matches the endpoint is there all the same, without a port.
+      undeclared: [],
+      udp: [],
       half: [{ name: "a", port: 8080, protocol: "TCP" }],
       bare: [],
     });
