@@ -70,6 +70,7 @@ export function readyPod(home: string, name: string, wish: PodWish): KubeObject 
       env: [
         { name: "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", value: "0.0.0.0:4143" },
         { name: "LINKERD2_PROXY_ADMIN_LISTEN_ADDR", value: "0.0.0.0:4191" },
+        { name: "LINKERD2_PROXY_CONTROL_LISTEN_ADDR", value: "0.0.0.0:4190" },
       ],
       ports: [{ name: "linkerd-proxy", containerPort: 4143 }],
     },

@@ -4,7 +4,7 @@ import type { Cluster } from "./cluster.ts";
 import { EndpointSet, resolveGet } from "./endpoint-set.ts";
 import { follow, ifChanged } from "./follow.ts";
 import type { Init } from "./message.ts";
-import { lookupProfile } from "./profile.ts";
+import { profileSource } from "./profile.ts";
 import { parseContextToken } from "./workload-token.ts";
 
 type Call<M> = ServerWritableStream<destination.GetDestination, M>;
@@ -25,11 +25,12 @@ export function addDestination(server: Server, cluster: Cluster): void {
     getProfile(call: Call<ProfileMessage>): void {
       const context = parseContextToken(call.request.contextToken);
       const { path } = call.request;
-      follow(
-        call,
-        cluster.store,
-        ifChanged(destination.DestinationProfileSchema, () => lookupProfile(cluster, path, context)),
-      );
+      let source: (() => ProfileMessage | undefined) | undefined;
+      const read = () => {
+        source ??= profileSource(cluster, path, context);
+        return source();
+      };
+      follow(call, cluster.store, ifChanged(destination.DestinationProfileSchema, read));
     },
   });
 }

@@ -41,18 +41,22 @@ export function resolveGet(cluster: Cluster, path: string): ServicePortName {
 interface Entry {
   readonly endpoint: Endpoint;
   readonly revision: string;
+  /** Name of the EndpointSlice that it was read from. */
+  readonly slice: string;
 }
 
-/** An endpoint as the client knows it. */
-interface Told {
-  readonly revision: string;
+/** An endpoint that the client was told of, as it is now: the client may know an older address. */
+interface Told extends Entry {
   readonly message: EndpointMessage;
 }
 
 /**
  * The endpoints of a Service port as one client's `Get` stream has been told them. It repeats Linkerd's accidents: an
  * endpoint is known by the name of its pod or ExternalWorkload, so a change of an ExternalWorkload's address,
- * identity or ports while it stays ready is **not** told, and of several addresses of one only the last is.
+ * identity or ports while it stays ready is **not** told, and of several addresses of one only the last is. When it is
+ * no longer ready the address of that moment is removed, and the client keeps the one that it was told. One that is
+ * deleted while it is ready, and was alone in its slice, is never removed: Linkerd looks it up to learn which address
+ * the deleted slice had.
  */
 export class EndpointSet {
   readonly #cluster: Cluster;
@@ -72,23 +76,22 @@ export class EndpointSet {
     const next = new Map<string, Told>();
     const added: EndpointMessage[] = [];
     const removed: EndpointMessage[] = [];
-    for (const [key, { endpoint, revision }] of wanted) {
-      const before = this.#told.get(key);
-      if (before?.revision === revision) {
-        next.set(key, before);
-        continue;
-      }
+    for (const [key, entry] of wanted) {
+      const { endpoint, revision } = entry;
       const message = endpointMessage(this.#cluster, endpoint, zoneLabels(this.#cluster, endpoint, this.#context));
       if (message === undefined) continue;
-      next.set(key, { revision, message });
-      added.push(message);
+      next.set(key, { ...entry, message });
+      if (this.#told.get(key)?.revision !== revision) added.push(message);
     }
-    for (const [key, { message }] of this.#told) if (!next.has(key)) removed.push(message);
+    for (const [key, told] of this.#told) {
+      if (next.has(key)) continue;
+      if (isForgotten(this.#cluster, told)) next.set(key, told);
+      else removed.push(told.message);
+    }
     this.#told = next;
     const messages: UpdateMessage[] = [];
     if (added.length > 0) {
-      const { name, namespace } = this.#target;
-      const metricLabels = { service: name, namespace };
+      const metricLabels = setLabels(this.#cluster, this.#target);
       messages.push({ update: { case: "add", value: { addrs: added, metricLabels } } });
     }
     if (removed.length > 0) {
@@ -97,6 +100,30 @@ export class EndpointSet {
     }
     return messages;
   }
+}
+
+/** Whether Linkerd forgets to remove an endpoint: a deleted ExternalWorkload that no slice ever gave up. */
+function isForgotten({ store }: Cluster, { endpoint: { workload }, slice }: Told): boolean {
+  if (workload?.kind !== "external-workload") return false;
+  const { name, namespace = "" } = workload.object.metadata;
+  if (store.get(KINDS.externalWorkloads, namespace, name) !== undefined) return false;
+  const last = store.get<EndpointSlice>(KINDS.endpointSlices, namespace, slice);
+  return last === undefined || last.endpoints?.some(({ targetRef }) => targetRef?.name === name) === true;
+}
+
+/** What is said of all endpoints at once; of a mirrored Service also what it mirrors. */
+function setLabels(cluster: Cluster, target: ServicePortName): Record<string, string> {
+  const labels: Record<string, string> = { service: target.name, namespace: target.namespace };
+  for (const { metadata } of slicesOf(cluster, target)) {
+    const mirrored = metadata.labels?.["mirror.linkerd.io/cluster-name"];
+    if (mirrored === undefined) continue;
+    labels["target_cluster"] = mirrored;
+    const [name, namespace] = metadata.annotations?.["mirror.linkerd.io/remote-svc-fq-name"]?.split(".") ?? [];
+    if (name === undefined || namespace === undefined) continue;
+    labels["target_service"] = name;
+    labels["target_service_namespace"] = namespace;
+  }
+  return labels;
 }
 
 function entries(cluster: Cluster, target: ServicePortName, context: ContextToken): Map<string, Entry> {
@@ -139,6 +166,7 @@ function* entriesOf(
   const namespace = targetRef?.namespace ?? target.namespace;
   const name = targetRef?.name ?? "";
   const place = zone === undefined ? {} : { zone };
+  const own = slice.metadata.name;
   for (const ip of addresses) {
     switch (targetRef?.kind) {
       case "Pod": {
@@ -147,7 +175,7 @@ function* entriesOf(
         if (object === undefined || slice.addressType === "IPv6") break;
         const workload = { kind: "pod", object } as const;
         const revision = `${object.metadata.resourceVersion} ${isOpaqueByServer(cluster, workload, port)}`;
-        yield [`pod/${namespace}/${name}`, { endpoint: { ip, port, workload, ...place }, revision }];
+        yield [`pod/${namespace}/${name}`, { endpoint: { ip, port, workload, ...place }, revision, slice: own }];
         break;
       }
       case "ExternalWorkload": {
@@ -155,7 +183,8 @@ function* entriesOf(
         if (object === undefined) break;
         const workload = { kind: "external-workload", object } as const;
         const revision = String(isOpaqueByServer(cluster, workload, port));
-        yield [`external-workload/${namespace}/${name}`, { endpoint: { ip, port, workload, ...place }, revision }];
+        const endpoint = { ip, port, workload, ...place };
+        yield [`external-workload/${namespace}/${name}`, { endpoint, revision, slice: own }];
         break;
       }
       default: {
@@ -170,7 +199,7 @@ function* entriesOf(
           ...(identity !== undefined && { gatewayIdentity: identity }),
           ...(remote !== undefined && { authorityOverride: `${remote}:${target.port}` }),
         };
-        yield [`address/${ip}/${port}`, { endpoint, revision: `${identity}` }];
+        yield [`address/${ip}/${port}`, { endpoint, revision: `${identity}`, slice: own }];
       }
     }
   }
@@ -181,10 +210,11 @@ function isOnNode({ workload }: Endpoint, nodeName: string | undefined): boolean
   return workload?.kind === "pod" && nodeName !== undefined && workload.object.spec?.nodeName === nodeName;
 }
 
-/** `zone` and, from the caller's node, `zone_locality`. */
-function zoneLabels(cluster: Cluster, { zone = "" }: Endpoint, { nodeName }: ContextToken): Record<string, string> {
+/** `zone`, of workloads only, and from the caller's node `zone_locality`. */
+function zoneLabels(cluster: Cluster, endpoint: Endpoint, { nodeName }: ContextToken): Record<string, string> {
+  const { workload, zone = "" } = endpoint;
   const node = nodeName === undefined ? undefined : cluster.store.get<KubeObject>(KINDS.nodes, undefined, nodeName);
   const own = node?.metadata.labels?.["topology.kubernetes.io/zone"] ?? "";
   const locality = own === "" || zone === "" ? "unknown" : own === zone ? "local" : "remote";
-  return { zone, zone_locality: locality };
+  return { ...(workload !== undefined && { zone }), zone_locality: locality };
 }

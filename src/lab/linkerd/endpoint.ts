@@ -5,7 +5,7 @@ import type { Init } from "./message.ts";
 import { tcpMessage } from "./net.ts";
 import type { ExternalWorkload, Pod } from "./objects.ts";
 import { includesPort, parsePorts } from "./ports.ts";
-import { declaredPorts, serverOf, type Workload } from "./workload.ts";
+import { declaredPorts, serversOf, type Workload } from "./workload.ts";
 
 export type EndpointMessage = Init<typeof destination.WeightedAddrSchema>;
 
@@ -19,6 +19,8 @@ export interface Endpoint {
   /** The Host that a gateway wants to see. */
   readonly authorityOverride?: string;
   readonly zone?: string;
+  /** How the kind of an ExternalWorkload's owner is written in its label; in small letters unless told. */
+  readonly ownerKind?: "verbatim";
 }
 
 /** The proxy's own listeners, where a pod does not say otherwise. */
@@ -53,7 +55,7 @@ export function endpointMessage(
     case "pod":
       return { ...base, ...pod(cluster, endpoint.workload.object, endpoint.port, labels) };
     case "external-workload":
-      return { ...base, ...externalWorkload(cluster, endpoint.workload.object, endpoint.port, labels) };
+      return { ...base, ...externalWorkload(cluster, endpoint, endpoint.workload.object, labels) };
   }
 }
 
@@ -65,22 +67,22 @@ export function isOpaque(cluster: Cluster, workload: Workload | undefined, port:
   return includesPort(list, port) || isOpaqueByServer(cluster, workload, port);
 }
 
-/** Whether a Server with `proxyProtocol: opaque` rules the port. */
+/** Whether a Server of the port says `proxyProtocol: opaque`: any of them, not only the one that rules its policy. */
 export function isOpaqueByServer(cluster: Cluster, workload: Workload, port: number): boolean {
-  return serverOf(cluster, workload, port)?.spec?.proxyProtocol === "opaque";
+  return serversOf(cluster, workload, port).some(({ spec }) => spec?.proxyProtocol === "opaque");
 }
 
 function externalWorkload(
   cluster: Cluster,
+  { port, ownerKind }: Endpoint,
   object: ExternalWorkload,
-  port: number,
   labels: Readonly<Record<string, string>>,
 ): EndpointMessage {
   const opaque = isOpaque(cluster, { kind: "external-workload", object }, port);
   const { meshTLS, ports = [] } = object.spec ?? {};
   const inboundPort = ports.find(({ name }) => name === "linkerd-proxy")?.port ?? INBOUND_PORT;
   return {
-    metricLabels: { ...labels, external_workload: object.metadata.name, ...ownerLabel(object) },
+    metricLabels: { ...labels, external_workload: object.metadata.name, ...ownerLabel(object, ownerKind) },
     // Always a URI, whatever it looks like: a DNS name here makes stock clients talk in clear.
     ...(meshTLS && {
       tlsIdentity: {
@@ -166,12 +168,15 @@ function podLabels(object: Pod): Readonly<Record<string, string>> {
 }
 
 /** Kind and name of the one owner; a ReplicaSet stands for the Deployment whose template it is. */
-function ownerLabel({ metadata }: Pod | ExternalWorkload): Readonly<Record<string, string>> {
+function ownerLabel(
+  { metadata }: Pod | ExternalWorkload,
+  ownerKind?: Endpoint["ownerKind"],
+): Readonly<Record<string, string>> {
   const [owner, ...others] = metadata.ownerReferences ?? [];
   if (owner === undefined || others.length > 0) return {};
   const hash = metadata.labels?.["pod-template-hash"];
   if (owner.kind === "ReplicaSet" && hash !== undefined && owner.name.endsWith(`-${hash}`)) {
     return { deployment: owner.name.slice(0, -hash.length - 1) };
   }
-  return { [owner.kind.toLowerCase()]: owner.name };
+  return { [ownerKind === "verbatim" ? owner.kind : owner.kind.toLowerCase()]: owner.name };
 }

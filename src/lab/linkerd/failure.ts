@@ -14,4 +14,6 @@ export class CallFailure extends Error {
 export const invalidArgument = (message: string): CallFailure => new CallFailure(status.INVALID_ARGUMENT, message);
 export const failedPrecondition = (message: string): CallFailure =>
   new CallFailure(status.FAILED_PRECONDITION, message);
+/** What a Go server answers where its code returns an error that is no gRPC status. */
+export const unknown = (message: string): CallFailure => new CallFailure(status.UNKNOWN, message);
 export const notFound = (message: string): CallFailure => new CallFailure(status.NOT_FOUND, message);

@@ -58,14 +58,15 @@ export function follow<Message>(
   }
 }
 
-/** Makes the newest value a message only if it differs from the last one on the wire. */
+/** Makes the newest value a message only if there is one and it differs from the last one on the wire. */
 export function ifChanged<D extends DescMessage>(
   schema: D,
-  read: () => MessageInitShape<D>,
+  read: () => MessageInitShape<D> | undefined,
 ): () => readonly MessageInitShape<D>[] {
   let last: Uint8Array | undefined;
   return () => {
     const message = read();
+    if (message === undefined) return [];
     const bytes = toBinary(schema, create(schema, message));
     if (last !== undefined && Buffer.compare(last, bytes) === 0) return [];
     last = bytes;

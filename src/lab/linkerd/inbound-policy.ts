@@ -9,7 +9,7 @@ import type { ExternalWorkload, Pod, Server } from "./objects.ts";
 import { includesPort, parseStrictPorts } from "./ports.ts";
 import { type RateLimitMessage, rateLimit } from "./rate-limit.ts";
 import { KINDS } from "./store.ts";
-import { serverOf, type Workload } from "./workload.ts";
+import { serversOf, type Workload } from "./workload.ts";
 import type { WorkloadToken } from "./workload-token.ts";
 
 export type ServerMessage = Init<typeof inbound.ServerSchema>;
@@ -27,7 +27,7 @@ export function inboundPolicy(cluster: Cluster, token: WorkloadToken, port: numb
   if (port < 1 || port > 65535) throw invalidArgument(`invalid port: ${port}`);
   const workload = findWorkload(cluster, token);
   if (workload === undefined) throw notFound("unknown server");
-  const server = serverOf(cluster, workload, port);
+  const [server] = serversOf(cluster, workload, port);
   return server === undefined
     ? defaultServer(cluster, workload, port)
     : explicitServer(cluster, workload, server, port);

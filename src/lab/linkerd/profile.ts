@@ -2,13 +2,13 @@ import type { destination } from "../../proto/index.ts";
 import { canonicalIp } from "../../proxy/core/address.ts";
 import type { Cluster } from "./cluster.ts";
 import { endpointMessage, isOpaque } from "./endpoint.ts";
-import { failedPrecondition, invalidArgument, notFound } from "./failure.ts";
+import { failedPrecondition, invalidArgument, notFound, unknown } from "./failure.ts";
 import type { Init } from "./message.ts";
 import type { ExternalWorkload, Pod, Service, ServiceProfile } from "./objects.ts";
 import { includesPort, parsePorts } from "./ports.ts";
 import { serviceByIp } from "./service.ts";
 import { parseServiceName, splitAuthority } from "./service-name.ts";
-import { DEFAULT_BUDGET, profileOf } from "./service-profile.ts";
+import { BadProfile, DEFAULT_BUDGET, profileOf } from "./service-profile.ts";
 import { KINDS } from "./store.ts";
 import type { Workload } from "./workload.ts";
 import type { ContextToken } from "./workload-token.ts";
@@ -18,31 +18,75 @@ export type ProfileMessage = Init<typeof destination.DestinationProfileSchema>;
 /**
  * What is known of an address or a name: the profile of a Service, or of the one endpoint behind the address.
  *
+ * @returns undefined where Linkerd says nothing: a ServiceProfile that it cannot translate.
  * @param path - `ip:port`, `[ip6]:port`, or `name[:port]`; port 80 unless told.
  * @throws CallFailure FailedPrecondition if several objects claim the address; InvalidArgument for a path that is
- *   none; NotFound for a Service that does not exist.
+ *   none, and for a Service that is another name; Unknown for one that does not exist; NotFound for a host of it.
  */
-export function lookupProfile(cluster: Cluster, path: string, context: ContextToken): ProfileMessage {
+export function lookupProfile(cluster: Cluster, path: string, context: ContextToken): ProfileMessage | undefined {
+  return profileSource(cluster, path, context)();
+}
+
+/**
+ * Finds out what a path means, once. The function that is returned then says what is known of it now: a Service that is
+ * gone, and an ExternalWorkload that no longer has the address or the port, are not noticed.
+ *
+ * @throws CallFailure as {@link lookupProfile}.
+ */
+export function profileSource(cluster: Cluster, path: string, context: ContextToken): () => ProfileMessage | undefined {
   const authority = splitAuthority(path);
   if (authority === undefined) throw invalidArgument(`invalid authority ${path}`);
   const { host, port } = authority;
   const ip = canonicalIp(host);
   if (ip !== undefined) {
     const service = serviceByIp(cluster, ip);
-    return service === undefined ? endpointProfile(cluster, ip, port) : serviceProfile(cluster, service, port, context);
+    return service === undefined ? endpointSource(cluster, ip, port) : serviceSource(cluster, service, port, context);
   }
   const name = parseServiceName(host, cluster.clusterDomain);
   if (name === undefined) throw invalidArgument(`invalid authority ${path}: not a Service name`);
-  const service = cluster.store.get<Service>(KINDS.services, name.namespace, name.name);
-  if (service === undefined) throw notFound(`service ${name.name}.${name.namespace} not found`);
-  if (name.hostname === undefined) return serviceProfile(cluster, service, port, context);
+  if (name.hostname === undefined) {
+    const service = cluster.store.get<Service>(KINDS.services, name.namespace, name.name);
+    if (service === undefined) throw unknown(`service "${name.name}" not found`);
+    if (service.spec?.type === "ExternalName") throw invalidArgument(`Invalid authority: ${path}`);
+    return serviceSource(cluster, service, port, context);
+  }
   const pod = cluster.store.get<Pod>(KINDS.pods, name.namespace, name.hostname);
   const podIp = pod?.status?.podIP;
   if (podIp === undefined) throw notFound(`no pod found for ${host}`);
-  return endpointProfile(cluster, podIp, port);
+  return endpointSource(cluster, podIp, port);
 }
 
-function serviceProfile(cluster: Cluster, service: Service, port: number, context: ContextToken): ProfileMessage {
+function serviceSource(
+  cluster: Cluster,
+  { metadata: { namespace, name } }: Service,
+  port: number,
+  context: ContextToken,
+): () => ProfileMessage | undefined {
+  return () => {
+    const service = cluster.store.get<Service>(KINDS.services, namespace, name);
+    return service && serviceProfile(cluster, service, port, context);
+  };
+}
+
+function endpointSource(cluster: Cluster, ip: string, port: number): () => ProfileMessage | undefined {
+  let last = workloadAt(cluster, ip, port);
+  return () => {
+    const workload = workloadAt(cluster, ip, port);
+    if (workload === undefined && last?.kind === "external-workload") {
+      const { namespace, name } = last.object.metadata;
+      if (cluster.store.get(KINDS.externalWorkloads, namespace, name) !== undefined) return undefined;
+    }
+    last = workload;
+    return endpointProfile(cluster, workload, ip, port);
+  };
+}
+
+function serviceProfile(
+  cluster: Cluster,
+  service: Service,
+  port: number,
+  context: ContextToken,
+): ProfileMessage | undefined {
   const { name, namespace = "", annotations } = service.metadata;
   const ports = service.spec?.ports ?? [];
   // An empty profile, and no end of the stream: the policy of such a port then forbids it.
@@ -56,8 +100,10 @@ function serviceProfile(cluster: Cluster, service: Service, port: number, contex
     annotations?.["config.linkerd.io/opaque-ports"] ?? cluster.defaultOpaquePorts,
     named(ports),
   );
+  const routing = translated(profile, port);
+  if (routing === undefined) return undefined;
   return {
-    ...profileOf(profile),
+    ...routing,
     fullyQualifiedName: fqn,
     opaqueProtocol: includesPort(opaque, port),
     parentRef: {
@@ -66,54 +112,51 @@ function serviceProfile(cluster: Cluster, service: Service, port: number, contex
   };
 }
 
+function translated(profile: ServiceProfile | undefined, port: number): ProfileMessage | undefined {
+  try {
+    return profileOf(profile, port);
+  } catch (error) {
+    if (error instanceof BadProfile) return undefined;
+    throw error;
+  }
+}
+
 function named(ports: NonNullable<NonNullable<Service["spec"]>["ports"]>) {
   return ports.map(({ name, port }) => ({ ...(name === undefined ? {} : { name }), port }));
 }
 
-function endpointProfile(cluster: Cluster, ip: string, port: number): ProfileMessage {
-  const found = workloadAt(cluster, ip, port);
-  const workload = found?.workload;
-  const at = found?.port ?? port;
+function endpointProfile(cluster: Cluster, workload: Workload | undefined, ip: string, port: number): ProfileMessage {
   const namespace = workload?.object.metadata.namespace;
-  const labels = namespace === undefined ? {} : { namespace };
-  const endpoint = endpointMessage(cluster, { ip: found?.ip ?? ip, port: at, workload }, labels);
+  // No zone is looked for here, and the label is there all the same.
+  const labels = namespace === undefined ? {} : { namespace, zone: "" };
+  const endpoint = endpointMessage(cluster, { ip, port, workload, ownerKind: "verbatim" }, labels);
   return {
     retryBudget: DEFAULT_BUDGET,
-    opaqueProtocol: isOpaque(cluster, workload, at),
+    opaqueProtocol: isOpaque(cluster, workload, port),
     ...(endpoint !== undefined && { endpoint }),
   };
 }
 
-interface Found {
-  readonly workload: Workload;
-  readonly ip: string;
-  readonly port: number;
-}
-
-/** Lookup order of Linkerd: a pod's address, a host's port that leads to a pod, an ExternalWorkload's address and port. */
-function workloadAt(cluster: Cluster, ip: string, port: number): Found | undefined {
+/**
+ * Lookup order of Linkerd: a pod's address, a host's port that leads to a pod, an ExternalWorkload's address and port.
+ * A pod that does not run yet takes its address, and nothing is known of it.
+ */
+function workloadAt(cluster: Cluster, ip: string, port: number): Workload | undefined {
   const pods = cluster.store.list<Pod>(KINDS.pods).filter(isAlive);
   const own = pods.filter((pod) => pod.spec?.hostNetwork !== true && podIps(pod).includes(ip));
   const pod = onlyOne(own, `Pod IP ${ip}`);
-  if (pod !== undefined) return { workload: { kind: "pod", object: pod }, ip, port };
-  const mapped = pods.flatMap((object) => {
-    if (canonicalIp(object.status?.hostIP ?? "") !== ip) return [];
-    const declared = (object.spec?.containers ?? []).flatMap((container) => container.ports ?? []);
-    const target = declared.find(({ hostPort }) => hostPort === port);
-    return target === undefined ? [] : [{ object, target }];
+  const mapped = pods.filter(({ spec, status }) => {
+    if (canonicalIp(status?.hostIP ?? "") !== ip) return false;
+    return spec?.containers?.some(({ ports = [] }) => ports.some(({ hostPort }) => hostPort === port)) === true;
   });
-  const host = onlyOne(mapped, `host address ${ip}:${port}`);
-  if (host !== undefined) {
-    const { object, target } = host;
-    const workload = { kind: "pod", object } as const;
-    return { workload, ip: object.status?.podIP ?? ip, port: target.containerPort };
-  }
+  const found = pod ?? onlyOne(mapped, `host address ${ip}:${port}`);
+  if (found !== undefined) return found.status?.phase === "Running" ? { kind: "pod", object: found } : undefined;
   const external = cluster.store.list<ExternalWorkload>(KINDS.externalWorkloads).filter(({ spec }) => {
     const addresses = spec?.workloadIPs?.map((item) => canonicalIp(item.ip ?? ""));
     return addresses?.includes(ip) === true && spec?.ports?.some((declared) => declared.port === port) === true;
   });
   const object = onlyOne(external, `ExternalWorkload address ${ip}:${port}`);
-  return object && { workload: { kind: "external-workload", object }, ip, port };
+  return object && { kind: "external-workload", object };
 }
 
 /** @throws CallFailure FailedPrecondition if there are several. */

@@ -15,40 +15,56 @@ export const DEFAULT_BUDGET: Init<typeof destination.RetryBudgetSchema> = {
   ttl: durationMessage(10_000),
 };
 
-/** The parts of a profile that come from a ServiceProfile object; the defaults without one. */
-export function profileOf(profile: ServiceProfile | undefined): ProfileMessage {
-  if (profile === undefined) return { retryBudget: DEFAULT_BUDGET };
+/** A ServiceProfile that Linkerd cannot translate: it then says nothing at all, and clients wait in vain. */
+export class BadProfile extends Error {
+  override readonly name = "BadProfile";
+}
+
+/**
+ * The parts of a profile that come from a ServiceProfile object; the defaults without one, of an object without a name.
+ *
+ * @param port - For overrides that name none.
+ * @throws BadProfile
+ */
+export function profileOf(profile: ServiceProfile | undefined, port: number): ProfileMessage {
+  if (profile === undefined) return { retryBudget: DEFAULT_BUDGET, profileRef: profileRef("", "") };
   const { routes = [], retryBudget, dstOverrides = [] } = profile.spec ?? {};
   const { name, namespace = "" } = profile.metadata;
   return {
-    routes: routes.flatMap((route) => {
-      const condition = route.condition && requestMatch(route.condition);
-      if (condition === undefined) return [];
+    routes: routes.map((route) => {
+      // Of all that can be wrong, only this is forgiven.
       const timeoutMs = route.timeout === undefined ? undefined : parseDurationMs(route.timeout);
       return {
-        condition,
-        responseClasses: (route.responseClasses ?? []).flatMap((responseClass) => {
-          const match = responseClass.condition && responseMatch(responseClass.condition);
-          return match === undefined ? [] : { condition: match, isFailure: responseClass.isFailure === true };
-        }),
-        metricsLabels: route.name === undefined ? {} : { route: route.name },
+        condition: requestMatch(route.condition),
+        responseClasses: (route.responseClasses ?? []).map(({ condition, isFailure }) => ({
+          condition: responseMatch(condition),
+          isFailure: isFailure === true,
+        })),
+        metricsLabels: { route: route.name ?? "" },
         isRetryable: route.isRetryable === true,
         ...(timeoutMs !== undefined && timeoutMs > 0 && { timeout: durationMessage(timeoutMs) }),
       };
     }),
-    retryBudget:
-      retryBudget === undefined
-        ? DEFAULT_BUDGET
-        : {
-            retryRatio: retryBudget.retryRatio ?? 0,
-            minRetriesPerSecond: retryBudget.minRetriesPerSecond ?? 0,
-            ttl: durationMessage(parseDurationMs(retryBudget.ttl ?? "") ?? 10_000),
-          },
-    dstOverrides: dstOverrides.map(({ authority, weight }) => ({ authority, weight: overrideWeight(weight) })),
-    profileRef: {
-      kind: { case: "resource", value: { group: "linkerd.io", kind: "ServiceProfile", name, namespace } },
-    },
+    retryBudget: retryBudget === undefined ? DEFAULT_BUDGET : budget(retryBudget),
+    dstOverrides: dstOverrides.map(({ authority, weight }) => ({
+      authority: authority.includes(":") ? authority : `${authority}:${port}`,
+      weight: overrideWeight(weight),
+    })),
+    profileRef: profileRef(name, namespace),
   };
+}
+
+type RetryBudget = NonNullable<NonNullable<ServiceProfile["spec"]>["retryBudget"]>;
+
+function budget({ retryRatio = 0, minRetriesPerSecond = 0, ttl = "" }: RetryBudget): typeof DEFAULT_BUDGET {
+  const ttlMs = parseDurationMs(ttl);
+  if (ttlMs === undefined) throw new BadProfile(`not a duration: ${ttl}`);
+  return { retryRatio, minRetriesPerSecond, ttl: durationMessage(ttlMs) };
+}
+
+/** Without the kind, which the controller's client drops. */
+function profileRef(name: string, namespace: string): ProfileMessage["profileRef"] {
+  return { kind: { case: "resource", value: { group: "linkerd.io", name, namespace } } };
 }
 
 /** A Kubernetes quantity (`1`, `500m`) in units of a ten-thousandth. */
@@ -59,36 +75,32 @@ function overrideWeight(weight: number | string | undefined): number {
 }
 
 /** Several fields of one match mean all of them. */
-function requestMatch(match: ProfileRequestMatch): RequestMatch | undefined {
+function requestMatch(match: ProfileRequestMatch | undefined): RequestMatch {
   const parts: RequestMatch[] = [];
-  if (match.all !== undefined) parts.push({ match: { case: "all", value: { matches: match.all.flatMap(listed) } } });
-  if (match.any !== undefined) parts.push({ match: { case: "any", value: { matches: match.any.flatMap(listed) } } });
-  const not = match.not && requestMatch(match.not);
-  if (not !== undefined) parts.push({ match: { case: "not", value: not } });
-  if (match.pathRegex !== undefined) parts.push({ match: { case: "path", value: { regex: match.pathRegex } } });
-  if (match.method !== undefined) parts.push({ match: { case: "method", value: methodMessage(match.method) } });
-  return parts.length > 1 ? { match: { case: "all", value: { matches: parts } } } : parts[0];
+  if (match?.all !== undefined) parts.push({ match: { case: "all", value: { matches: match.all.map(requestMatch) } } });
+  if (match?.any !== undefined) parts.push({ match: { case: "any", value: { matches: match.any.map(requestMatch) } } });
+  if (match?.method !== undefined) parts.push({ match: { case: "method", value: methodMessage(match.method) } });
+  if (match?.not !== undefined) parts.push({ match: { case: "not", value: requestMatch(match.not) } });
+  if (match?.pathRegex !== undefined) parts.push({ match: { case: "path", value: { regex: match.pathRegex } } });
+  const [first, ...others] = parts;
+  if (first === undefined) throw new BadProfile("a request match must have a field set");
+  return others.length > 0 ? { match: { case: "all", value: { matches: parts } } } : first;
 }
 
-function listed(match: ProfileRequestMatch): readonly RequestMatch[] {
-  const message = requestMatch(match);
-  return message === undefined ? [] : [message];
-}
-
-function responseMatch(match: ProfileResponseMatch): ResponseMatch | undefined {
+function responseMatch(match: ProfileResponseMatch | undefined): ResponseMatch {
   const parts: ResponseMatch[] = [];
-  const each = (item: ProfileResponseMatch): readonly ResponseMatch[] => {
-    const message = responseMatch(item);
-    return message === undefined ? [] : [message];
-  };
-  if (match.all !== undefined) parts.push({ match: { case: "all", value: { matches: match.all.flatMap(each) } } });
-  if (match.any !== undefined) parts.push({ match: { case: "any", value: { matches: match.any.flatMap(each) } } });
-  const not = match.not && responseMatch(match.not);
-  if (not !== undefined) parts.push({ match: { case: "not", value: not } });
-  if (match.status !== undefined) {
-    const { min, max } = match.status;
-    // One end alone names one status.
-    parts.push({ match: { case: "status", value: { min: min ?? max ?? 0, max: max ?? min ?? 0 } } });
+  if (match?.all !== undefined) {
+    parts.push({ match: { case: "all", value: { matches: match.all.map(responseMatch) } } });
   }
-  return parts.length > 1 ? { match: { case: "all", value: { matches: parts } } } : parts[0];
+  if (match?.any !== undefined) {
+    parts.push({ match: { case: "any", value: { matches: match.any.map(responseMatch) } } });
+  }
+  if (match?.status !== undefined) {
+    const { min = 0, max = 0 } = match.status;
+    parts.push({ match: { case: "status", value: { min, max } } });
+  }
+  if (match?.not !== undefined) parts.push({ match: { case: "not", value: responseMatch(match.not) } });
+  const [first, ...others] = parts;
+  if (first === undefined) throw new BadProfile("a response match must have a field set");
+  return others.length > 0 ? { match: { case: "all", value: { matches: parts } } } : first;
 }

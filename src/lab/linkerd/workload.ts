@@ -27,10 +27,10 @@ export function declaredPorts(workload: Workload): readonly NamedPort[] {
 }
 
 /**
- * The Server that rules a port of a workload: one whose selector matches the workload's labels and whose port is the
- * number, or the name of a declared port. Of several, the oldest, then the first by name.
+ * The Servers of a workload's port: those whose selector matches the workload's labels and whose port is the number, or
+ * the name of a declared port. The oldest first, then by name: the first is the one that rules the port.
  */
-export function serverOf(cluster: Cluster, workload: Workload, port: number): Server | undefined {
+export function serversOf(cluster: Cluster, workload: Workload, port: number): readonly Server[] {
   const { namespace, labels } = workload.object.metadata;
   const named = declaredPorts(workload);
   const candidates = cluster.store.list<Server>(KINDS.servers, namespace).filter(({ spec }) => {
@@ -39,7 +39,7 @@ export function serverOf(cluster: Cluster, workload: Workload, port: number): Se
     if (typeof spec?.port === "number") return spec.port === port;
     return named.some((declared) => declared.name === spec?.port && declared.port === port);
   });
-  return candidates.toSorted(byAge)[0];
+  return candidates.toSorted(byAge);
 }
 
 /** Oldest first, what has no birth last; then by namespace and name. */

@@ -70,6 +70,53 @@ test("a changed pod is told again, a changed ExternalWorkload is not", () => {
   expect(brief(set.refresh())).toEqual(["+9:8080"]);
 });
 
+test("an address that changes while its ExternalWorkload is ready stays with the client for good", () => {
+  const cluster = world();
+  cluster.store.put(KINDS.externalWorkloads, externalWorkload("vm", "10.0.0.9"));
+  cluster.store.put(KINDS.endpointSlices, slice("web", [externalWorkload("vm", "10.0.0.9")]));
+  const set = new EndpointSet(cluster, WEB, CONTEXT);
+  expect(brief(set.refresh())).toEqual(["+9:8080"]);
+  cluster.store.put(KINDS.externalWorkloads, externalWorkload("vm", "10.0.0.8"));
+  cluster.store.put(KINDS.endpointSlices, slice("web", [externalWorkload("vm", "10.0.0.8")]));
+  expect(set.refresh()).toEqual([]);
+  // Not ready: what is taken away is the address that the client never heard of.
+  cluster.store.put(KINDS.endpointSlices, slice("web", []));
+  expect(brief(set.refresh())).toEqual(["-8:8080"]);
+});
+
+test("an ExternalWorkload that is deleted while ready is never removed, unless its slice outlives it without it", () => {
+  const cluster = world();
+  const [vm, other] = [externalWorkload("vm", "10.0.0.9"), externalWorkload("other", "10.0.0.7")];
+  const start = (members: Parameters<typeof slice>[1]) => {
+    for (const member of [vm, other]) cluster.store.put(KINDS.externalWorkloads, member);
+    cluster.store.put(KINDS.endpointSlices, slice("web", members));
+    const set = new EndpointSet(cluster, WEB, CONTEXT);
+    set.refresh();
+    return set;
+  };
+  const alone = start([vm]);
+  const before = slice("web", [vm]).metadata.name;
+  cluster.store.delete(KINDS.externalWorkloads, "ns", "vm");
+  expect(alone.refresh()).toEqual([]);
+  cluster.store.delete(KINDS.endpointSlices, "ns", before);
+  expect(alone.refresh()).toEqual([]);
+  const together = start([vm, other]);
+  cluster.store.delete(KINDS.externalWorkloads, "ns", "vm");
+  cluster.store.put(KINDS.endpointSlices, slice("web", [other]));
+  expect(brief(together.refresh())).toEqual(["-9:8080"]);
+});
+
+test("any opaque Server of a port makes it opaque, also one that does not rule it", () => {
+  const cluster = world();
+  const vm = externalWorkload("vm", "10.0.0.9");
+  cluster.store.put(KINDS.externalWorkloads, vm);
+  cluster.store.put(KINDS.endpointSlices, slice("web", [vm]));
+  cluster.store.put(KINDS.servers, server("a", "vm", 8080, { proxyProtocol: "HTTP/1" }));
+  cluster.store.put(KINDS.servers, server("b", "vm", 8080, { proxyProtocol: "opaque" }));
+  const [update] = new EndpointSet(cluster, WEB, CONTEXT).refresh();
+  expect(update?.update?.case === "add" && update.update.value.addrs?.[0]?.protocolHint?.protocol?.case).toBe("opaque");
+});
+
 test("of two addresses of one ExternalWorkload only the last is offered", () => {
   const cluster = world();
   const vm = externalWorkload("vm", "10.0.0.9");
@@ -112,16 +159,24 @@ test("an address without a workload may be a gateway", () => {
     "mirror.linkerd.io/remote-svc-fq-name": "web.far.svc.cluster.local",
   };
   const base = slice("web", []);
+  const labels = { ...base.metadata.labels, "mirror.linkerd.io/cluster-name": "west" };
   cluster.store.put<EndpointSlice>(KINDS.endpointSlices, {
     ...base,
-    metadata: { ...base.metadata, annotations },
+    metadata: { ...base.metadata, annotations, labels },
     endpoints: [{ addresses: ["10.9.0.1"] }],
   });
   const [update] = new EndpointSet(cluster, WEB, CONTEXT).refresh();
+  expect(update?.update?.case === "add" && update.update.value.metricLabels).toEqual({
+    service: "web",
+    namespace: "ns",
+    target_cluster: "west",
+    target_service: "web",
+    target_service_namespace: "far",
+  });
   expect(update?.update?.case === "add" && update.update.value.addrs?.[0]).toMatchObject({
     tlsIdentity: { strategy: { case: "dnsLikeIdentity", value: { name: "gw.test" } } },
     authorityOverride: { authorityOverride: "web.far.svc.cluster.local:80" },
-    metricLabels: { zone: "", zone_locality: "unknown" },
+    metricLabels: { zone_locality: "unknown" },
   });
 });
 
@@ -139,8 +194,6 @@ test("zone locality compares the endpoint's zone with the caller's node", () => 
   });
   const [update] = new EndpointSet(cluster, WEB, { ...CONTEXT, nodeName: "n1" }).refresh();
   const labels = update?.update?.case === "add" ? update.update.value.addrs?.map((a) => a.metricLabels) : [];
-  expect(labels).toEqual([
-    { zone: "z1", zone_locality: "local" },
-    { zone: "z2", zone_locality: "remote" },
-  ]);
+  // Of an address without a workload the zone itself is not told.
+  expect(labels).toEqual([{ zone_locality: "local" }, { zone_locality: "remote" }]);
 });
