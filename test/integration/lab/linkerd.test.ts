@@ -385,8 +385,8 @@ describe("Get", () => {
     cluster.put(KINDS.endpointSlices, slice("web", [moved], false));
     const removed = await updates.next();
     expect(removed.update.case).toBe("remove");
-    // What this client was told, not what is true by now.
-    expect(addrs(removed)).toEqual([9]);
+    // What is true by now, and not what this client was told: it keeps the old address for good.
+    expect(addrs(removed)).toEqual([10]);
     expect(addrs(await fresh.next())).toEqual([10]);
 
     cluster.put(KINDS.endpointSlices, slice("web", [moved]));
