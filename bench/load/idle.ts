@@ -34,6 +34,7 @@ export async function measureIdle(
   appPort: number,
   count: number,
   mesh: boolean,
+  settleMs = SETTLE_MS,
 ): Promise<IdleResult> {
   const pid = mesh ? pair.inboundPid : pair.outboundPid;
   const hold = async (connections: number): Promise<{ clients: ChildProcess; held: number }> => {
@@ -49,13 +50,13 @@ export async function measureIdle(
   const release = async (clients: ChildProcess): Promise<void> => {
     clients.kill("SIGTERM");
     if (clients.exitCode === null && clients.signalCode === null) await once(clients, "exit");
-    await sleep(SETTLE_MS);
+    await sleep(settleMs);
   };
   // Code, heap and tables that the first connections bring stay; they are not the price of one more.
   await release((await hold(Math.ceil(count / 20))).clients);
   const beforeMb = pssMb(pid);
   const { clients, held } = await hold(count);
-  await sleep(SETTLE_MS);
+  await sleep(settleMs);
   const heldMb = pssMb(pid);
   await release(clients);
   return { held, beforeMb, heldMb, kbEach: ((heldMb - beforeMb) * 1024) / held };
