@@ -150,12 +150,12 @@ export class KubernetesClient implements KubeClient {
       } catch (error) {
         if (signal.aborted) return;
         const problem = error instanceof KubeError ? error : new KubeError(0, "Unexpected", String(error));
-        // 410: what we remember is older than what the server does. Nothing is wrong: list again.
+        failures++;
+        // 410: what we remember is older than what the server does. Nothing is wrong: list again, once without a pause.
         if (problem.code === 410) {
           version = undefined;
-          continue;
+          if (failures === 1) continue;
         }
-        failures++;
         onProblem(problem);
         if (problem.code >= 400) version = undefined;
         await pause(backoffMs(failures, WATCH_RETRY, Math.random), undefined, { signal, ref: false }).catch(() => {});
@@ -202,8 +202,17 @@ export class KubernetesClient implements KubeClient {
   }
 
   async #call<T>(method: string, at: string, body?: unknown, contentType?: string): Promise<T> {
-    const response = await this.#send(method, at, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT_MS));
-    const text = await readAll(response);
+    const end = performance.now() + REQUEST_TIMEOUT_MS;
+    const left = () => AbortSignal.timeout(Math.max(1, Math.ceil(end - performance.now())));
+    let response = await this.#send(method, at, body, contentType, left());
+    let text = await readAll(response);
+    // A server that is too busy has done nothing and says when to come back (priority and fairness, a restart).
+    for (let waitMs = retryAfterMs(response); waitMs !== undefined; waitMs = retryAfterMs(response)) {
+      if (performance.now() + waitMs >= end) break;
+      await pause(waitMs, undefined, { ref: false });
+      response = await this.#send(method, at, body, contentType, left());
+      text = await readAll(response);
+    }
     const { statusCode = 0 } = response;
     if (statusCode < 200 || statusCode > 299) throw errorOf(statusCode, text);
     try {
@@ -242,6 +251,13 @@ export class KubernetesClient implements KubeClient {
       request.end(payload);
     });
   }
+}
+
+/** How long to wait before the same request again; undefined: the answer is an answer. */
+function retryAfterMs({ statusCode, headers }: IncomingMessage): number | undefined {
+  const after = headers["retry-after"];
+  if ((statusCode !== 429 && statusCode !== 503) || after === undefined || !/^\d{1,4}$/.test(after)) return undefined;
+  return Math.max(100, Number(after) * 1000);
 }
 
 interface ListPage<T> {

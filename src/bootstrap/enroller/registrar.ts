@@ -66,7 +66,12 @@ export class Registrar {
       reason: "NotAttached",
       message: "enrolled; the host has not attached yet",
     };
-    await applyReadiness(client, after, fresh, scheduler.wallMs());
+    try {
+      await applyReadiness(client, after, fresh, scheduler.wallMs());
+    } catch {
+      // The host holds its place: what is said about it may come a moment later.
+      this.wish(namespace, name, { readiness: fresh, addresses: undefined });
+    }
   }
 
   /** @returns at once; the work goes on until the wish is reached, replaced or forgotten. */

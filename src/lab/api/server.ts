@@ -42,6 +42,8 @@ export interface LabApi {
   readonly tokens: LabTokens;
   /** Ports in the order of `listen`; 0 for a unix socket. */
   readonly ports: readonly number[];
+  /** Breaks off every watch and connection, as a restart would; the next ones are served. */
+  cut(): void;
   /** Ends every watch and connection. */
   close(): Promise<void>;
 }
@@ -74,7 +76,10 @@ export async function startApi(store: LabStore, options: ApiOptions): Promise<La
     throw error;
   }
   const ports = servers.map((server) => (server.address() as AddressInfo | string | null) ?? "");
-  return { tokens, ports: ports.map((address) => (typeof address === "string" ? 0 : address.port)), close };
+  const cut = () => {
+    for (const server of servers) server.closeAllConnections();
+  };
+  return { tokens, ports: ports.map((address) => (typeof address === "string" ? 0 : address.port)), cut, close };
 }
 
 function listening(server: Server, place: ApiOptions["listen"][number]): Promise<void> {
