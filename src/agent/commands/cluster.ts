@@ -1,12 +1,14 @@
 import type { Command } from "commander";
 import { CommandError, EXIT } from "../exit.ts";
 import { registerApproval } from "./cluster-approval.ts";
+import { registerCheck } from "./cluster-check.ts";
 import { registerInstall } from "./cluster-install.ts";
 import { type ClusterOptions, clusterOptions, kubernetes } from "./cluster-options.ts";
 
 export function register(program: Command): void {
   const cluster = program.command("cluster").description("prepare a cluster for hosts, approve and revoke them");
   registerInstall(cluster);
+  registerCheck(cluster);
   registerApproval(cluster);
   const revoke = cluster
     .command("revoke <host>")

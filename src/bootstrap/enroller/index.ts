@@ -7,6 +7,7 @@
 
 export { admissionPolicies } from "./admission-policy.ts";
 export { decide, groupOfHost, type WaitingHost, waitingHosts } from "./approval.ts";
+export { CHECKS, type CheckCode, type CheckResult, checkInstallation } from "./check.ts";
 export {
   checkGroup,
   type ExternalWorkloadGroup,

@@ -68,7 +68,7 @@ export async function createInvitation(client: KubeClient, options: InviteOption
   const existing = await client.get<ExternalWorkloadGroup>(GROUPS, terms.namespace, terms.name);
   if (existing !== undefined) checkAgainst(existing, wanted, options);
   const networks = [...terms.from, ...((existing ?? wanted).spec.admission?.allowedNetworks ?? [])];
-  const hidden = networks.length === 0 ? undefined : hiddenSource(service);
+  const hidden = networks.length === 0 ? undefined : sourceProblem(service);
   if (hidden !== undefined) throw new RangeError(hidden);
   const { name, from, uses, expiresAtMs } = terms;
   const stored = { format: 2, namespace: terms.namespace, name, from, uses, expiresAtMs } as const;
@@ -123,7 +123,7 @@ function checkAgainst(existing: ExternalWorkloadGroup, wanted: ExternalWorkloadG
 }
 
 /** Why the enroller does not see where hosts call from; undefined if it does. */
-function hiddenSource(service: Service | undefined): string | undefined {
+export function sourceProblem(service: Service | undefined): string | undefined {
   // Without a Service the enroller is dialled directly.
   if (service === undefined || service.metadata.annotations?.[PROXY_PROTOCOL] === "true") return undefined;
   const { type = "ClusterIP", externalTrafficPolicy = "Cluster" } = service.spec ?? {};
@@ -149,7 +149,8 @@ async function warningsFor(client: KubeClient, group: ExternalWorkloadGroup): Pr
   return warnings;
 }
 
-function publishedAddresses(service: Service | undefined): readonly string[] {
+/** Where hosts dial, as the Service says: what its annotation names, else its load balancer's addresses; at most eight. */
+export function publishedAddresses(service: Service | undefined): readonly string[] {
   const said = service?.metadata.annotations?.[EXTERNAL_ADDRESS];
   if (said !== undefined) return said.split(",").map((address) => address.trim());
   return (service?.status?.loadBalancer?.ingress ?? [])

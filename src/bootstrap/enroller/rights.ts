@@ -3,6 +3,7 @@ import { GROUPS } from "./group.ts";
 import { ENROLLER_SERVICE } from "./invite.ts";
 
 const NAME = "mesh-agent-enroller";
+export const ENROLLER_ACCOUNT = ENROLLER_SERVICE_ACCOUNT;
 const RBAC = "rbac.authorization.k8s.io";
 const LOOK = ["get", "list", "watch"];
 
@@ -15,6 +16,44 @@ interface Rule {
 
 function rule(apiGroup: string, resource: string, verbs: readonly string[], names?: readonly string[]): Rule {
   return { apiGroups: [apiGroup], resources: [resource], verbs, ...(names && { resourceNames: names }) };
+}
+
+const CLUSTER_RULES: readonly Rule[] = [
+  // A server-side apply is a patch, and a creation if there is nothing yet.
+  rule("workload.linkerd.io", "externalworkloads", [...LOOK, "create", "patch", "delete"]),
+  rule("workload.linkerd.io", "externalworkloads/status", ["patch"]),
+  rule(GROUPS.group, GROUPS.plural, LOOK),
+  rule(GROUPS.group, `${GROUPS.plural}/status`, ["patch"]),
+  rule("", "services", ["get"]),
+  rule("", "events", ["create"]),
+  rule("discovery.k8s.io", "endpointslices", ["list", "watch"]),
+  rule("networking.k8s.io", "servicecidrs", ["list"]),
+];
+
+const NAMESPACE_RULES: readonly Rule[] = [
+  // The issuer's Secret and the invitations.
+  rule("", "secrets", [...LOOK, "update", "delete"]),
+  rule("", "configmaps", LOOK),
+  // One per host, and the one by which a single enroller looks after groups.
+  rule("coordination.k8s.io", "leases", [...LOOK, "create", "update", "patch", "delete"]),
+];
+
+/** One right of the enroller; without a namespace, it holds in all. */
+export interface Right {
+  readonly namespace: string | undefined;
+  readonly group: string;
+  /** Plural, with its subresource. */
+  readonly resource: string;
+  readonly verb: string;
+}
+
+/** Every single right that {@link rights} give to the enroller. */
+export function enrollerRights(namespace: string): readonly Right[] {
+  const each = (rules: readonly Rule[], within: string | undefined) =>
+    rules.flatMap(({ apiGroups: [group = ""], resources: [resource = ""], verbs }) =>
+      verbs.map((verb) => ({ namespace: within, group, resource, verb })),
+    );
+  return [...each(CLUSTER_RULES, undefined), ...each(NAMESPACE_RULES, namespace)];
 }
 
 /**
@@ -37,29 +76,9 @@ export function rights(namespace: string, labels: Readonly<Record<string, string
     subjects: [{ kind: "ServiceAccount", name: ENROLLER_SERVICE_ACCOUNT, namespace }],
   });
   return [
-    role(NAME, [
-      // A server-side apply is a patch, and a creation if there is nothing yet.
-      rule("workload.linkerd.io", "externalworkloads", [...LOOK, "create", "patch", "delete"]),
-      rule("workload.linkerd.io", "externalworkloads/status", ["patch"]),
-      rule(group, GROUPS.plural, LOOK),
-      rule(group, `${GROUPS.plural}/status`, ["patch"]),
-      rule("", "services", ["get"]),
-      rule("", "events", ["create"]),
-      rule("discovery.k8s.io", "endpointslices", ["list", "watch"]),
-      rule("networking.k8s.io", "servicecidrs", ["list"]),
-    ]),
+    role(NAME, CLUSTER_RULES),
     binding(),
-    role(
-      NAME,
-      [
-        // The issuer's Secret and the invitations.
-        rule("", "secrets", [...LOOK, "update", "delete"]),
-        rule("", "configmaps", LOOK),
-        // One per host, and the one by which a single enroller looks after groups.
-        rule("coordination.k8s.io", "leases", [...LOOK, "create", "update", "patch", "delete"]),
-      ],
-      namespace,
-    ),
+    role(NAME, NAMESPACE_RULES, namespace),
     binding(namespace),
     role("mesh-agent-inviter", [
       // `invite` is a verb of our own: admission asks for it in the namespace that an invitation is for.
