@@ -1,5 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
+import { canonicalIp } from "../../../src/proxy/core/address.ts";
 import { detectHttp } from "../../../src/proxy/wire/http1/index.ts";
+import { decodeProxyHeader, MAX_PROXY_HEADER_BYTES } from "../../../src/proxy/wire/proxy-protocol/index.ts";
 import { decodeClientHello, MAX_CLIENT_HELLO_BYTES } from "../../../src/proxy/wire/tls/index.ts";
 import { decodeTransportHeader, encodeTransportHeader } from "../../../src/proxy/wire/transport-header/index.ts";
 import { alpn, clientHello, extension, serverName } from "../../support/client-hello.ts";
@@ -87,4 +89,35 @@ const detection: FuzzTarget = {
   },
 };
 
-export const FIRST_BYTES_TARGETS: readonly FuzzTarget[] = [hello, header, detection];
+const proxied: FuzzTarget = {
+  name: "proxy-header",
+  seeds: [
+    Buffer.from("PROXY TCP4 192.0.2.1 198.51.100.1 56324 4145\r\n"),
+    Buffer.from("PROXY TCP6 2001:db8::1 2001:db8::2 56324 4145\r\n"),
+    Buffer.from("PROXY UNKNOWN\r\n"),
+    Buffer.from("0d0a0d0a000d0a515549540a2111000cc0000201c6336401dc041031", "hex"),
+    Buffer.from("0d0a0d0a000d0a515549540a20000000", "hex"),
+  ],
+  dictionary: [Buffer.from("PROXY "), Buffer.from("TCP4 "), Buffer.from("\r\n"), Buffer.of(0x21, 0x21, 0, 36)],
+  covers: "src/proxy/wire/proxy-protocol/",
+  run(pieces) {
+    let bytes: Buffer = Buffer.alloc(0);
+    for (const piece of pieces) {
+      bytes = Buffer.concat([bytes, piece]);
+      const decoded = decodeProxyHeader(bytes);
+      if (decoded.kind === "more") {
+        if (decoded.atLeast <= bytes.length || decoded.atLeast > MAX_PROXY_HEADER_BYTES)
+          throw new Error("asks for nothing");
+        continue;
+      }
+      if (decoded.kind === "no") break;
+      const { ip, port } = decoded.value.source ?? { ip: "::", port: 0 };
+      if (canonicalIp(ip) !== ip || !Number.isInteger(port) || port < 0 || port > 65_535)
+        throw new Error(`source ${JSON.stringify(decoded.value.source)}`);
+      break;
+    }
+    return undefined;
+  },
+};
+
+export const FIRST_BYTES_TARGETS: readonly FuzzTarget[] = [hello, header, detection, proxied];

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, X509Certificate } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,12 +6,28 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Config, decodeConfig } from "../../../src/agent/config.ts";
 import { membership } from "../../../src/agent/membership.ts";
 import { openStore, type Store } from "../../../src/agent/store.ts";
-import { silentLog } from "../../../src/bootstrap/control/index.ts";
-import { type RunningEnroller, startEnroller } from "../../../src/bootstrap/enroller/index.ts";
+import {
+  certificatePin,
+  encodeJoinString,
+  realScheduler,
+  type Scheduler,
+  silentLog,
+} from "../../../src/bootstrap/control/index.ts";
+import {
+  decide,
+  GROUPS,
+  groupFor,
+  newInvitation,
+  type RunningEnroller,
+  SECRETS,
+  startEnroller,
+  waitingHosts,
+} from "../../../src/bootstrap/enroller/index.ts";
 import { importKey } from "../../../src/bootstrap/identity/index.ts";
 import { MemoryKube } from "../../support/memory-kube.ts";
 import { installMesh, invite, testTerms } from "../../support/mesh-kube.ts";
 import { type TestPair, testMeshCa } from "../../support/test-ca.ts";
+import { until } from "../../support/until.ts";
 
 let ca: { root: TestPair; issuer: TestPair };
 let kube: MemoryKube;
@@ -113,4 +129,79 @@ it("writes no word of a join string into its log, and none of the key", async ()
     expect(said).not.toContain(text.slice(4, 30));
     expect(said).not.toContain(member.identity.keyPem.split("\n")[1] ?? "PRIVATE KEY");
   }
+});
+
+describe("a group whose hosts an administrator approves", () => {
+  const terms = testTerms();
+  const stored = { format: 2, namespace: "shop", name: "manual", from: [], uses: 1 } as const;
+
+  /** Time that passes when somebody waits for it. */
+  function impatient(): { scheduler: Scheduler; waits: string[]; asked: () => Promise<void> } {
+    const waits: string[] = [];
+    const pauses: (() => void)[] = [];
+    const scheduler = {
+      ...realScheduler,
+      after: (_: number, run: () => void) => {
+        pauses.push(run);
+        return () => {};
+      },
+    };
+    const asked = async () => {
+      await until(() => pauses.length > 0, "it waits");
+      pauses.shift()?.();
+    };
+    return { scheduler, waits, asked };
+  }
+
+  async function prepare(): Promise<void> {
+    const group = groupFor({ ...terms, name: "manual" }, { approval: "Manual" });
+    await kube.create(GROUPS, "shop", group);
+    const invitation = newInvitation({ ...stored, expiresAtMs: Date.now() + 60_000 }, "linkerd");
+    await kube.create(SECRETS, "linkerd", invitation.object);
+    const join = encodeJoinString({
+      enrollers: [`127.0.0.1:${enroller.address.port}`],
+      pins: [certificatePin(new X509Certificate(ca.root.certificatePem))],
+      controlPlaneNamespace: "linkerd",
+      trustDomain: "cluster.local",
+      invitationId: invitation.id,
+      secret: invitation.secret,
+    });
+    writeFileSync(joinFile, join);
+  }
+
+  it("is waited for, also by the next process, with one use of the invitation", async () => {
+    await prepare();
+    const first = impatient();
+    // This process ends while it waits: nobody hears how.
+    void membership(config, store, silentLog, { ...first, waits: (why) => first.waits.push(why) }).catch(() => {});
+    await first.asked();
+    await until(() => first.waits.length === 2, "asked again");
+    expect(first.waits[0]).toMatch(/^shop\/manual-[0-9a-f]{8} waits for the approval of an administrator$/);
+    expect(statSync(join(config["state.directory"], "join-key.pem")).mode & 0o777).toBe(0o600);
+    expect(existsSync(joinFile)).toBe(true);
+
+    const second = impatient();
+    const waiting = membership(config, store, silentLog, { ...second, waits: (why) => second.waits.push(why) });
+    await until(() => second.waits.length === 1, "the next process asked");
+    const waitingNow = await waitingHosts(kube, "shop");
+    expect(waitingNow).toHaveLength(1);
+    await decide(kube, "shop", "manual", "Approve", () => true);
+    await second.asked();
+    const { member } = await waiting;
+    expect(member.configuration.workload.name).toBe(waitingNow[0]?.name);
+    expect(existsSync(joinFile)).toBe(false);
+    expect(existsSync(join(config["state.directory"], "join-key.pem"))).toBe(false);
+  });
+
+  it("ends when it is denied, and leaves no key behind", async () => {
+    await prepare();
+    const { asked, scheduler } = impatient();
+    const waiting = membership(config, store, silentLog, { scheduler });
+    waiting.catch(() => {});
+    await until(async () => (await waitingHosts(kube, "shop")).length === 1, "it waits");
+    await decide(kube, "shop", "manual", "Deny", () => true);
+    await asked();
+    await expect(waiting).rejects.toMatchObject({ exitCode: 77, message: expect.stringContaining("has denied") });
+    expect(existsSync(join(config["state.directory"], "join-key.pem"))).toBe(false);
+  });
 });

@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { installManifests } from "../../../src/bootstrap/enroller/index.ts";
 import { kubeconfig, type LabApi, LabStore, selfSigned, startApi } from "../../../src/lab/api/index.ts";
+import { INSTALL } from "../../support/cluster-site.ts";
 
 const script = new URL("../../../scripts/kubectl.sh", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "mesh-agent-kubectl-"));
@@ -145,6 +147,49 @@ describe("kubectl against the lab", () => {
     expect(await run("replace -f -", object.replace("gold", "silver"))).toContain("replaced");
     expect(await run("replace -f -", object)).toContain("the object has been modified");
   });
+
+  it("installs what cluster install prints, and works with a group as an administrator would", async () => {
+    const manifests = installManifests(INSTALL);
+    await run("create ns linkerd");
+    const applied = await run("apply -f -", manifests);
+    expect(applied.trim().split("\n")).toHaveLength(18);
+    expect(applied).not.toMatch(/error|unable|invalid/i);
+    expect(await run("apply -f -", manifests)).not.toMatch(/ (?:created|configured)$/m);
+
+    const wrong = "{template: {serviceAccountName: legacy, probes: [{httpGet: {port: 80}, tcpSocket: {port: 80}}]}}";
+    const group = (spec: string) =>
+      `apiVersion: mesh-agent.io/v1alpha1\nkind: ExternalWorkloadGroup\nmetadata: {name: legacy, namespace: shop}\nspec: ${spec}\n`;
+    expect(await run("apply -f -", group(wrong))).toContain("exactly one of httpGet, tcpSocket, grpc and exec");
+    const right =
+      "{template: {serviceAccountName: legacy, ports: [{name: http, port: 8080}]}, admission: {approval: Manual, maxHosts: 3}}";
+    expect(await run("apply -f -", group(right))).toContain("externalworkloadgroup.mesh-agent.io/legacy created");
+    const table = (await run("-n shop get ewg")).trim().split("\n");
+    expect(table[0]).toMatch(/^NAME +ACCOUNT +APPROVAL +MAX +REGISTERED +READY +PENDING +AGE$/);
+    expect(table[1]).toMatch(/^legacy +legacy +Manual +3 +\d+s$/);
+    expect(await run("-n shop get ewg legacy -o jsonpath={.spec.template.ports[0].protocol}")).toBe("TCP");
+    // What `cluster approve` writes can be written by hand.
+    const decision = '{"spec":{"admission":{"hosts":[{"name":"legacy-1a2b3c4d","decision":"Approve"}]}}}';
+    expect((await kubectl(["-n", "shop", "patch", "ewg", "legacy", "--type=merge", "-p", decision])).text).toContain(
+      "patched",
+    );
+    const other = '{"spec":{"template":{"serviceAccountName":"other"}}}';
+    expect((await kubectl(["-n", "shop", "patch", "ewg", "legacy", "--type=merge", "-p", other])).text).toContain(
+      "make another group",
+    );
+
+    // Roles and admission hold for whoever an administrator acts as.
+    expect(await run("get secrets -n linkerd --as nobody")).toContain('User "nobody" cannot list resource "secrets"');
+    const enroller = "--as system:serviceaccount:linkerd:mesh-agent-enroller";
+    expect(await run(`auth can-i patch externalworkloads -A ${enroller}`)).toBe("yes\n");
+    expect(await run(`auth can-i delete namespaces ${enroller}`)).toContain("no");
+    await run("-n shop create role editor --verb=create,patch --resource=externalworkloads.workload.linkerd.io");
+    await run("-n shop create rolebinding editor --role=editor --user=tenant");
+    const stolen = MANIFEST.slice(MANIFEST.lastIndexOf("---")).replace("vm-a", "vm-b");
+    expect(await run("create -f - --as tenant", stolen)).toContain("you may not impersonate");
+
+    expect(await run("delete -f -", manifests)).not.toContain("Error");
+    expect(await run("-n shop get ewg")).toContain("could not find the requested resource");
+  }, 120_000);
 
   it("watches", async () => {
     const child = spawn(program, ["-n", "shop", "get", "cm", "-w", "--no-headers"], { env: environment });
