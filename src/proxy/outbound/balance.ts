@@ -50,7 +50,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   }, setImmediate);
   /** Endpoints that are kept connected, and those that would be if there were room. */
   readonly #eager = new Set<Slot<EndpointService>>();
-  #spare: Slot<EndpointService>[] = [];
+  readonly #spare = new Set<Slot<EndpointService>>();
   #queue: Exchange[] = [];
   #waitingSince: Millis = 0;
   #failfast = false;
@@ -98,7 +98,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
     this.#deps.runtime.wheel.disarm(this);
     this.#slices.stop();
     this.#dials.stop();
-    this.#spare = [];
+    this.#spare.clear();
     this.#set.reset([], this.#deps.runtime.clock.now());
     this.#refuseQueued();
     this.#meter.closed();
@@ -124,7 +124,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
     });
     slot.attachment = service;
     if (this.#eager.size < MAX_EAGER) this.#keepConnected(slot);
-    else this.#spare.push(slot);
+    else this.#spare.add(slot);
     this.#set.setConnected(slot, service.ready);
   }
 
@@ -132,6 +132,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
     slot.attachment?.close();
     this.#suspicion.worked(slot.endpoint.key);
     if (this.#eager.delete(slot)) this.#connectSpare();
+    else this.#spare.delete(slot);
   }
 
   #readinessChanged(slot: Slot<EndpointService>, service: EndpointService): void {
@@ -150,7 +151,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
   #unreachable(slot: Slot<EndpointService>): void {
     this.#suspicion.failed(slot.endpoint.key, this.#deps.runtime.clock.now());
     if (!this.#connectSpare(slot)) return;
-    this.#spare.push(slot);
+    this.#spare.add(slot);
   }
 
   #keepConnected(slot: Slot<EndpointService>): void {
@@ -160,14 +161,13 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   /** @param instead - Gives up its place. @returns false: there is nobody to take one. */
   #connectSpare(instead?: Slot<EndpointService>): boolean {
-    for (;;) {
-      const next = this.#spare.shift();
-      if (next === undefined) return false;
-      if (next.removed) continue;
+    for (const next of this.#spare) {
+      this.#spare.delete(next);
       if (instead !== undefined) this.#eager.delete(instead);
       this.#keepConnected(next);
       return true;
     }
+    return false;
   }
 
   #show(): void {
