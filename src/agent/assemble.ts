@@ -25,6 +25,7 @@ import { openAnswerStore } from "./answer-store.ts";
 import type { Config } from "./config.ts";
 import { ControlPlaneClient } from "./control-plane.ts";
 import { CommandError, EXIT, type ExitCode } from "./exit.ts";
+import { IdentitySeries } from "./identity-series.ts";
 import { type FollowedIdentity, followIdentity } from "./identity-source.ts";
 import { INTERCEPTION_FILE, interceptionFile } from "./intercept-file.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -43,7 +44,7 @@ import { serviceManager } from "./systemd.ts";
 import { UnitWatch } from "./unit-watch.ts";
 import { type Predecessor, readPredecessor, type Successor, startSuccessor } from "./upgrade.ts";
 import { type Validity, ValidityWatch } from "./validity.ts";
-import { VERSION } from "./version.ts";
+import { BUILD_INFO, VERSION } from "./version.ts";
 import { WorkerPool, workerCount } from "./worker-pool.ts";
 
 // How long a stop waits for the cluster to let go of us before the drain begins.
@@ -77,6 +78,7 @@ class Agent {
   readonly #store: Store;
   readonly #metrics = new MetricsStore(() => performance.now());
   readonly #process: ProcessMetrics;
+  readonly #certificate: IdentitySeries;
   readonly #manager: ReturnType<typeof serviceManager>;
   readonly #tappers = new Set<(event: TapEvent) => void>();
   #state: LifecycleState = "starting";
@@ -120,6 +122,8 @@ class Agent {
     this.#startedAt = startedAt;
     this.#store = openStore(config["state.directory"]);
     this.#process = new ProcessMetrics(this.#metrics.registry, startedAt, () => Date.now());
+    this.#certificate = new IdentitySeries(this.#metrics.registry, () => Date.now());
+    this.#metrics.registry.gauge("proxy_build_info", BUILD_INFO).set(1);
     this.#manager = serviceManager(process.env, log);
   }
 
@@ -243,6 +247,7 @@ class Agent {
       scheduler: realScheduler,
       log,
       save: (identity) => this.#save({ ...(this.#member as StoredMembership), identity }),
+      failed: () => this.#certificate.failed(),
     });
     this.#enrolled.start();
     this.#identity = this.#enrolled;
@@ -363,6 +368,7 @@ class Agent {
         identity,
         locate: locate(own, service),
         connected,
+        metrics: this.#metrics.registry,
         ...(direct ? {} : { throughPort: port }),
       });
     const destination = client(config["controlPlane.destination"], "destination", DESTINATION_PORT);
@@ -545,11 +551,7 @@ class Agent {
 
   #gauges(): void {
     const identity = this.#identity?.current();
-    const { registry } = this.#metrics;
-    if (identity === undefined) return;
-    registry.gauge("control_identity_cert_expiration_timestamp_seconds", {}).set(identity.notAfterMs / 1_000);
-    registry.gauge("control_identity_cert_refresh_timestamp_seconds", {}).set(Date.now() / 1_000);
-    registry.counter("control_identity_cert_refreshes_total", {}).add(1);
+    if (identity !== undefined) this.#certificate.installed(identity);
   }
 
   /** A courtesy to other programs: that it cannot be had must not keep the host's own traffic from the mesh. */

@@ -365,13 +365,16 @@ interface SharedBalancing {
 /** Counts outbound connections under linkerd2-proxy's names (telemetry.md §1.3, §1.6, §1.7). */
 export class OutboundConnectionRecorder implements OutboundMeters {
   readonly #metrics: MetricsRegistry;
+  readonly #localIps: ReadonlySet<string>;
   readonly #dialled = new WeakMap<Endpoint, Map<Backend, SocketSeries>>();
   readonly #zones = new Map<string, ZoneSeries>();
   readonly #detections = new WeakMap<ResourceRef, Detection>();
   readonly #balancings = new Map<string, SharedBalancing>();
 
-  constructor(metrics: MetricsRegistry) {
+  /** @param localIps - This workload's own addresses: what is reached there is reached in clear text. */
+  constructor(metrics: MetricsRegistry, localIps: ReadonlySet<string> = new Set()) {
     this.#metrics = metrics;
+    this.#localIps = localIps;
   }
 
   balancer(kind: "http" | "tcp" | "tls", backend: Backend): BalancerMeter {
@@ -413,7 +416,8 @@ export class OutboundConnectionRecorder implements OutboundMeters {
     }
     let series = byBackend.get(backend);
     if (series === undefined) {
-      const labels = { direction: "outbound", peer: "dst", ...endpointLabels(endpoint, backend) };
+      const isLocal = this.#localIps.has(endpoint.address.ip);
+      const labels = { direction: "outbound", peer: "dst", ...endpointLabels(endpoint, backend, isLocal) };
       series = new SocketSeries(this.#metrics, labels);
       byBackend.set(backend, series);
     }

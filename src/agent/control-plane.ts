@@ -1,7 +1,9 @@
 import { Client, connectivityState } from "@grpc/grpc-js";
 import { CHANNEL_OPTIONS, grpcTarget, meshCredentials } from "../bootstrap/control/index.ts";
 import type { IdentitySource } from "../proxy/core/identity.ts";
+import type { MetricsRegistry } from "../proxy/core/metrics.ts";
 import type { GrpcClient } from "../proxy/discovery/index.ts";
+import { countCalls } from "./control-calls.ts";
 
 /** Where one service of the control plane is at the moment. */
 export interface ServiceLocation {
@@ -15,6 +17,7 @@ export interface ControlPlaneClientOptions {
   readonly locate: () => ServiceLocation;
   /** Set when the addresses are proxy ports: which port of the peer to ask for. */
   readonly throughPort?: number;
+  readonly metrics: MetricsRegistry;
   /** There is a connection again: whatever waited out a backoff may try now. */
   readonly connected: () => void;
 }
@@ -43,7 +46,7 @@ export class ControlPlaneClient {
     if (this.#client !== undefined && this.#target === key) return this.#client;
     this.#client?.close();
     this.#target = key;
-    const client = this.#open(target, tlsName);
+    const client = this.#open(target, address as string, tlsName);
     this.#client = client;
     this.#watch(client, client.getChannel().getConnectivityState(false));
     return client;
@@ -54,8 +57,8 @@ export class ControlPlaneClient {
     this.#client = undefined;
   }
 
-  #open(target: string, tlsName: string): Client {
-    const { identity, throughPort } = this.#options;
+  #open(target: string, address: string, tlsName: string): Client {
+    const { identity, throughPort, metrics } = this.#options;
     return new Client(
       target,
       meshCredentials({
@@ -66,6 +69,7 @@ export class ControlPlaneClient {
       }),
       {
         ...CHANNEL_OPTIONS,
+        interceptors: [countCalls(metrics, address, tlsName)],
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         "grpc.max_reconnect_backoff_ms": 2_000,
       },

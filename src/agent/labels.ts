@@ -51,14 +51,17 @@ export function refLabels(
   };
 }
 
-/** What follows *direction* for an endpoint of ours: authority, *target*, *tls-connect*, *dst*. */
-export function endpointLabels(endpoint: Endpoint, backend: Backend | undefined): Labels {
+/**
+ * What follows *direction* for an endpoint of ours: authority, *target*, *tls-connect*, *dst*.
+ * @param isLocal - It is this very workload, reached in clear text whatever discovery says of its identity.
+ */
+export function endpointLabels(endpoint: Endpoint, backend: Backend | undefined, isLocal: boolean): Labels {
   const labels: Record<string, string> = {};
   if (backend?.dispatch.kind === "balancer") labels["authority"] = backend.dispatch.path.replace(/:80$/, "");
   Object.assign(labels, targetLabels(endpoint.address));
-  if (endpoint.identity === undefined) {
+  if (isLocal || endpoint.identity === undefined) {
     labels["tls"] = "no_identity";
-    labels["no_tls_reason"] = "not_provided_by_service_discovery";
+    labels["no_tls_reason"] = isLocal ? "loopback" : "not_provided_by_service_discovery";
   } else {
     labels["tls"] = "true";
     labels["server_id"] = endpoint.identity.id;

@@ -1,6 +1,5 @@
 import { formatSocketAddress } from "../proxy/core/address.ts";
 import type { Endpoint } from "../proxy/core/endpoint.ts";
-import type { REASONS } from "../proxy/core/errors.ts";
 import type { WorkloadIdentity } from "../proxy/core/identity.ts";
 import type { TapEvent } from "../proxy/core/messages.ts";
 import {
@@ -15,7 +14,9 @@ import {
 import { type Backend, isFailure, type OutboundChoice, type Permit, type ResourceRef } from "../proxy/policy/index.ts";
 import { type AttemptRecorder, type Exchange, isGrpc, type Peer, type RetryMeter } from "../proxy/stack/index.ts";
 import type { Runtime } from "../proxy/transport/index.ts";
+import { grpcStatusName } from "../proxy/wire/grpc/index.ts";
 import { type Answered, AnswerSeries, labelOf } from "./answer-series.ts";
+import { endpointError, endpointStatus, grpcCode, routeError, routeStatus } from "./exchange-outcome.ts";
 import { InboundRouteSeries, wasForwarded, wasRouted } from "./inbound-route-series.ts";
 import { endpointLabels, errorLabel, refLabels, routeLabels, serverLabels, targetLabels, tlsAccept } from "./labels.ts";
 
@@ -25,6 +26,8 @@ export interface RecorderOptions {
   readonly metrics: MetricsRegistry;
   readonly identity: () => WorkloadIdentity | undefined;
   readonly tapped: (event: TapEvent) => void;
+  /** This workload's own addresses: what is reached there is reached in clear text. */
+  readonly localIps?: ReadonlySet<string>;
 }
 
 /** Series of one label set, by response status. */
@@ -110,8 +113,10 @@ class BackendSeries {
   }
 }
 
+/** gRPC's by its name: `viz stat-outbound` takes whatever is not `OK` for a failure. */
 function statusLabels(prefix: string, { status, error }: Answered): Labels {
-  return { [prefix.startsWith("outbound_grpc") ? "grpc_status" : "http_status"]: labelOf(status), error };
+  if (!prefix.startsWith("outbound_grpc")) return { http_status: labelOf(status), error };
+  return { grpc_status: status === undefined ? "" : grpcStatusName(status), error };
 }
 
 function withStatusCode(labels: Labels, status: number | undefined): Labels {
@@ -170,6 +175,10 @@ class ProfileSeries {
         latency: actual ? undefined : metrics.histogram("route_response_latency_ms", code, LATENCY_MS_BUCKETS),
       };
     });
+  }
+
+  abandoned(): void {
+    this.#requests.add(1);
   }
 
   ended(
@@ -306,7 +315,7 @@ export class ExchangeRecorder implements AttemptRecorder {
       this.#options.metrics.counter("outbound_http_errors_total", { error: errorLabel(x.failure.reason) }).add(1);
     if (choice === undefined) return;
     const rule = this.#rule(x, choice);
-    rule.route.ended(statusOf(x, choice), routeError(x), (this.#now() - x.startedAt) / 1_000);
+    rule.route.ended(statusFor(x, choice), routeError(x), (this.#now() - x.startedAt) / 1_000);
     if (backend !== undefined && !x.attempted) this.#backend(rule, x, choice, backend);
     if (rule.profile === undefined) return;
     this.#profile(rule.profile.effective, x);
@@ -317,7 +326,7 @@ export class ExchangeRecorder implements AttemptRecorder {
     const endpoint = x.endpoint as Endpoint;
     let series = this.#byEndpoint.get(endpoint);
     if (series === undefined) {
-      const labels = { direction: "outbound", ...endpointLabels(endpoint, x.backend) };
+      const labels = { direction: "outbound", ...endpointLabels(endpoint, x.backend, this.#isLocal(endpoint)) };
       series = new Series(this.#options.metrics, labels);
       this.#byEndpoint.set(endpoint, series);
     }
@@ -331,14 +340,15 @@ export class ExchangeRecorder implements AttemptRecorder {
       rule.backends.set(backend, series);
     }
     const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
-    series.ended(statusOf(x, choice), routeError(x), (this.#now() - from) / 1_000);
+    series.ended(statusFor(x, choice), routeError(x), (this.#now() - from) / 1_000);
   }
 
   #profile(series: ProfileSeries, x: Exchange): void {
     const status = endpointStatus(x);
-    const error = status === undefined ? (x.failure?.reason === "response-timeout" ? "timeout" : "unclassified") : "";
+    // Nobody waited for an answer any more.
+    if (status === undefined && x.outcome === "client-gone") return series.abandoned();
     const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
-    series.ended(status, this.#failed(x, status), x.grpcStatus, error, until - x.startedAt);
+    series.ended(status, this.#failed(x, status), x.grpcStatus, endpointError(x), until - x.startedAt);
   }
 
   #rule(x: Exchange, choice: OutboundChoice): RuleSeries {
@@ -361,26 +371,28 @@ export class ExchangeRecorder implements AttemptRecorder {
 
   #failed(x: Exchange, status: number | undefined): boolean {
     const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
-    return status === undefined
-      ? x.outcome !== "client-gone"
-      : x.outcome === "endpoint-failed" || isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, x.grpcStatus);
+    if (status === undefined || x.outcome === "endpoint-failed") return true;
+    const code = x.outcome === "refused" && grpc ? grpcCode(x) : x.grpcStatus;
+    return isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, code);
   }
 
   #count(series: Series, x: Exchange): void {
     series.requests.add(1);
     const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
     const status = endpointStatus(x);
+    // A request whose client went away before any answer has none, and is no failure of the endpoint.
+    if (status === undefined && x.outcome === "client-gone") return;
     const failure = this.#failed(x, status);
-    const error = status === undefined && x.outcome === "endpoint-failed" ? "unclassified" : "";
     const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
     const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
-    series.ended(status, failure, grpc ? (x.grpcStatus ?? 2) : undefined, error, until - from);
+    series.ended(status, failure, grpc ? grpcCode(x) : undefined, endpointError(x), until - from);
   }
 
   #tap(x: Exchange): void {
     const { direction, runtime, identity, tapped } = this.#options;
     const inbound = direction === "inbound";
     const own = identity();
+    const endpoint = x.endpoint === undefined || this.#isLocal(x.endpoint) ? undefined : x.endpoint;
     const query = x.request.path.indexOf("?");
     tapped({
       direction,
@@ -395,13 +407,17 @@ export class ExchangeRecorder implements AttemptRecorder {
       destination: inbound
         ? formatSocketAddress(x.peer.originalDst)
         : (x.endpoint?.key ?? formatSocketAddress(x.peer.originalDst)),
-      destinationIdentity: inbound ? own?.name : x.endpoint?.identity?.id,
-      tls: inbound ? x.peer.client.tls !== "none" : x.endpoint?.identity !== undefined,
+      destinationIdentity: inbound ? own?.name : endpoint?.identity?.id,
+      tls: inbound ? x.peer.client.tls !== "none" : endpoint?.identity !== undefined,
       route: x.route === undefined ? "" : describe(x.route),
       latencyMs: this.#now() - x.startedAt,
       requestBytes: x.requestBytes,
       responseBytes: x.responseBytes,
     });
+  }
+
+  #isLocal({ address }: Endpoint): boolean {
+    return this.#options.localIps?.has(address.ip) === true;
   }
 
   #now(): number {
@@ -411,39 +427,13 @@ export class ExchangeRecorder implements AttemptRecorder {
 
 const HTTP = { kind: "http" } as const;
 
+function statusFor(x: Exchange, choice: OutboundChoice): number | undefined {
+  if (choice.rule.classify.kind !== "grpc") return routeStatus(x);
+  return routeError(x) === "" && x.outcome !== "client-gone" ? grpcCode(x) : x.grpcStatus;
+}
+
 function describe(ref: ResourceRef): string {
   return ref.kind === "default" ? `default.${ref.name}` : `${ref.kind}.${ref.namespace}.${ref.name}`;
-}
-
-const ROUTE_ERRORS: Partial<Record<keyof typeof REASONS, string>> = {
-  "load-shed": "LOAD_SHED",
-  failfast: "FAIL_FAST",
-  "response-timeout": "RESPONSE_HEADERS_TIMEOUT",
-  "connect-failed": "IO",
-  "endpoint-reset": "RESET",
-};
-
-function routeError(x: Exchange): string {
-  if (x.failure === undefined || IO_ANSWERED.has(x.failure.reason)) return "";
-  return ROUTE_ERRORS[x.failure.reason] ?? "UNKNOWN";
-}
-
-// Linkerd makes an answer of these at the endpoint, so that above it they are statuses (outbound.md §8.3, client rescue).
-const IO_ANSWERED: ReadonlySet<keyof typeof REASONS> = new Set([
-  "connect-failed",
-  "connect-timeout",
-  "identity-mismatch",
-  "identity-missing",
-]);
-
-/** The status as the endpoint gave it, or as is made of not reaching it. */
-function endpointStatus(x: Exchange): number | undefined {
-  if (x.response !== undefined) return x.response.status;
-  return x.failure !== undefined && IO_ANSWERED.has(x.failure.reason) ? x.failure.http : undefined;
-}
-
-function statusOf(x: Exchange, choice: OutboundChoice): number | undefined {
-  return choice.rule.classify.kind === "grpc" ? x.grpcStatus : endpointStatus(x);
 }
 
 function profileLabels(canonical: string, route: Labels): Labels {

@@ -73,6 +73,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const mesh = new MeshTls(log, start.tlsGroups);
   const connections = new Connections();
   const metrics = new SlotRegistry((announcement) => port.postMessage(announcement));
+  const localIps = new Set(start.outbound.localIps);
   const recorder = (direction: "inbound" | "outbound") =>
     new ExchangeRecorder({
       direction,
@@ -80,11 +81,12 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       metrics,
       identity: () => mesh.identity,
       tapped: (event) => post({ type: "worker.tap", event }),
+      localIps,
     });
   const recorders = { inbound: recorder("inbound"), outbound: recorder("outbound") };
   const meters = {
     inbound: new InboundConnectionRecorder(metrics),
-    outbound: new OutboundConnectionRecorder(metrics),
+    outbound: new OutboundConnectionRecorder(metrics, localIps),
   };
   const shared = { runtime, discovery, mesh, connections, rng: Math.random };
   const inbound = new InboundAcceptor({
@@ -99,7 +101,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       ...shared,
       config: {
         ...start.outbound,
-        localIps: new Set(start.outbound.localIps),
+        localIps,
         probeTargets: new Set(start.outbound.probeTargets),
       },
       recorder: recorders.outbound,

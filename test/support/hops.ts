@@ -1,6 +1,7 @@
 import { admittance } from "../../src/agent/admittance.ts";
 import { InboundConnectionRecorder, OutboundConnectionRecorder } from "../../src/agent/connection-recorder.ts";
 import { MetricsStore } from "../../src/agent/metrics/index.ts";
+import { ExchangeRecorder } from "../../src/agent/recorder.ts";
 import { Authority } from "../../src/lab/pki.ts";
 import type { SocketAddress } from "../../src/proxy/core/address.ts";
 import type { Clock, Rng } from "../../src/proxy/core/clock.ts";
@@ -17,7 +18,7 @@ import {
   type OutboundPolicy,
   RateBuckets,
 } from "../../src/proxy/policy/index.ts";
-import type { Exchange } from "../../src/proxy/stack/index.ts";
+import type { AttemptRecorder, Exchange } from "../../src/proxy/stack/index.ts";
 import {
   type Admittance,
   type ConnectionBounds,
@@ -147,7 +148,7 @@ export class HopProxy {
       discovery: this.discovery,
       mesh: this.mesh,
       connections: this.connections,
-      recorder: { ended: (x) => this.#ended(x) },
+      recorder: this.#recorder("inbound"),
       meters: new InboundConnectionRecorder(this.metrics.registry),
       rng: Math.random,
       buckets: new RateBuckets(),
@@ -182,11 +183,7 @@ export class HopProxy {
         discovery: this.discovery,
         mesh: this.mesh,
         connections: this.connections,
-        recorder: {
-          ended: (x) => this.#ended(x),
-          attempted: (x) => void this.attempted.push(x),
-          retries: () => ({ sent() {}, succeeded() {}, exhausted() {}, overflowed() {} }),
-        },
+        recorder: this.#recorder("outbound"),
         meters: new OutboundConnectionRecorder(this.metrics.registry),
         rng: this.#rng,
       },
@@ -198,9 +195,23 @@ export class HopProxy {
     return port;
   }
 
-  #ended(x: Exchange): void {
-    if (this.onEnded === undefined) this.ended.push(x);
-    else this.onEnded(x);
+  /** Counts as in production, and keeps what it was shown. */
+  #recorder(direction: "inbound" | "outbound"): AttemptRecorder {
+    const { runtime } = this;
+    const metrics = this.metrics.registry;
+    const counting = new ExchangeRecorder({ direction, runtime, metrics, identity: () => undefined, tapped: () => {} });
+    return {
+      ended: (x) => {
+        if (this.onEnded === undefined) this.ended.push(x);
+        else this.onEnded(x);
+        counting.ended(x);
+      },
+      attempted: (x) => {
+        this.attempted.push(x);
+        counting.attempted(x);
+      },
+      retries: (x) => counting.retries(x),
+    };
   }
 
   #admit(inbound: boolean): Admittance | undefined {

@@ -12,6 +12,9 @@ export interface AdminSource {
 // A page that a browser was tricked into asking for must not answer: only names of this machine (DNS rebinding).
 const LOCAL_HOST = /^(?:127\.\d+\.\d+\.\d+|localhost|\[::1\])(?::\d+)?$/;
 
+// RFC 9110 §12.5.3: a weight of 0 means that it must not be used.
+const GZIP = /(?:^|,)\s*(?:x-)?gzip\s*(?:$|,|;(?!\s*q=0(?:\.0*)?\s*(?:$|,)))/i;
+
 /** Metrics, liveness and readiness over HTTP, on loopback. Reads only. */
 export function createAdminServer(source: AdminSource): Server {
   const server = createServer(
@@ -52,7 +55,7 @@ function send(
 ): void {
   let bytes = Buffer.from(body);
   response.setHeader("content-type", type);
-  if (bytes.length > 1_024 && /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""))) {
+  if (bytes.length > 1_024 && GZIP.test(String(request.headers["accept-encoding"] ?? ""))) {
     bytes = gzipSync(bytes);
     response.setHeader("content-encoding", "gzip");
   }

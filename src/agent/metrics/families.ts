@@ -2,7 +2,6 @@ import {
   COARSE_SECONDS_BUCKETS,
   DETECT_SECONDS_BUCKETS,
   FINE_SECONDS_BUCKETS,
-  FRAME_BYTES_BUCKETS,
   LATENCY_MS_BUCKETS,
   QUEUE_SECONDS_BUCKETS,
 } from "../../proxy/core/metrics.ts";
@@ -64,9 +63,6 @@ const latencyMs = (name: string, help: string): Family =>
 const seconds = (name: string, help: string, buckets: readonly number[]): Family =>
   registry("histogram", name, help, { unit: "seconds", buckets });
 
-const frameBytes = (name: string, help: string): Family =>
-  registry("histogram", name, help, { unit: "bytes", buckets: FRAME_BYTES_BUCKETS });
-
 const fixed = { retain: "forever" } as const;
 
 function inboundRoute(kind: "http" | "grpc"): Family[] {
@@ -75,9 +71,6 @@ function inboundRoute(kind: "http" | "grpc"): Family[] {
     registry("counter", `${prefix}_requests_total`, "Permitted requests dispatched"),
     registry("counter", `${prefix}_statuses_total`, "Finished responses by status"),
     seconds(`${prefix}_request_duration_seconds`, "From request head to response end", FINE_SECONDS_BUCKETS),
-    seconds(`${prefix}_response_duration_seconds`, "From request end to response end", COARSE_SECONDS_BUCKETS),
-    frameBytes(`${prefix}_request_frame_size_bytes`, "Request DATA frame sizes"),
-    frameBytes(`${prefix}_response_frame_size_bytes`, "Response DATA frame sizes"),
   ];
 }
 
@@ -90,7 +83,6 @@ function outboundRoute(kind: "http" | "grpc"): Family[] {
       "From request head to response end, retries included",
       COARSE_SECONDS_BUCKETS,
     ),
-    frameBytes(`${prefix}_request_frame_size_bytes`, "Request DATA frame sizes"),
     registry("counter", `${prefix}_retry_requests_total`, "Retry attempts sent"),
     registry("counter", `${prefix}_retry_successes_total`, "Retries that ended with an answer not to be retried"),
     registry("counter", `${prefix}_retry_limit_exceeded_total`, "Retries given up because the attempts were used up"),
@@ -102,7 +94,6 @@ function outboundRoute(kind: "http" | "grpc"): Family[] {
       "From request end to response end, per attempt",
       FINE_SECONDS_BUCKETS,
     ),
-    frameBytes(`${prefix}_backend_response_frame_size_bytes`, "Response DATA frame sizes"),
   ];
 }
 
@@ -150,7 +141,6 @@ export const FAMILIES: readonly Family[] = [
   latencyMs("route_response_latency_ms", "Response latency of a profile route, milliseconds"),
   legacy("counter", "route_actual_request_total", "HTTP requests of a profile route, per attempt"),
   legacy("counter", "route_actual_response_total", "Finished HTTP responses of a profile route, per attempt"),
-  legacy("counter", "route_retryable_total", "Retries of a profile route"),
   legacy("counter", "control_request_total", "Requests to the control plane", fixed),
   legacy("counter", "control_response_total", "Finished responses of the control plane", fixed),
   legacy("histogram", "control_response_latency_ms", "Response latency of the control plane, milliseconds", {

@@ -26,6 +26,8 @@ export interface EnrolledIdentityOptions {
   readonly log: Log;
   /** Keeps a new generation. What it throws is logged and tried again with the next change: a full disk stops nothing. */
   readonly save: (identity: WorkloadIdentity) => void;
+  /** An attempt has failed and will be made again: for metrics. */
+  readonly failed?: () => void;
   /** Makes one attempt; for tests. */
   readonly renew?: typeof renew;
 }
@@ -162,6 +164,7 @@ export class EnrolledIdentity implements IdentitySource {
       log.info({ notAfter: new Date(identity.notAfterMs).toISOString() }, "identity renewed");
     } catch (error) {
       this.#failures++;
+      this.#options.failed?.();
       this.#lastError = error instanceof Error ? error.message : String(error);
       log.warn({ error: this.#lastError, failures: this.#failures }, "could not renew the identity; trying again");
     }

@@ -28,6 +28,9 @@ export const REASONS = {
   unexpected: { http: 500, grpc: 13, closes: true, text: "unexpected error" },
 } as const satisfies Record<string, { http: number; grpc: number; closes: boolean; text: string }>;
 
+/** Which of a route's time limits an exchange ran into: of all of it, its head, its answer, or of silence. */
+export type TimeLimit = "request" | "headers" | "response" | "idle";
+
 /** An error that one layer raises and `rescue` turns into an answer. */
 export class ProxyError extends Error {
   override readonly name = "ProxyError";
@@ -40,6 +43,8 @@ export class ProxyError extends Error {
   readonly headers: readonly (readonly [name: string, value: string])[] | undefined;
   /** The endpoint reset the stream with this code: a client that speaks HTTP/2 itself hears the same. */
   readonly resetCode: number | undefined;
+  /** With `response-timeout`: which. */
+  readonly limit: TimeLimit | undefined;
 
   constructor(
     reason: Reason,
@@ -50,6 +55,7 @@ export class ProxyError extends Error {
       grpc?: number;
       closes?: boolean;
       resetCode?: number;
+      limit?: TimeLimit;
       headers?: readonly (readonly [name: string, value: string])[];
     },
   ) {
@@ -60,6 +66,7 @@ export class ProxyError extends Error {
     this.closes = options?.closes ?? REASONS[reason].closes;
     this.headers = options?.headers;
     this.resetCode = options?.resetCode;
+    this.limit = options?.limit;
   }
 }
 

@@ -50,11 +50,8 @@ export const LATENCY_MS_BUCKETS: readonly number[] = [
 /** Inbound request durations and outbound backend response durations, seconds. */
 export const FINE_SECONDS_BUCKETS: readonly number[] = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 10];
 
-/** Outbound route request durations and inbound response durations, seconds. */
+/** Outbound route request durations, seconds. */
 export const COARSE_SECONDS_BUCKETS: readonly number[] = [0.05, 0.5, 1, 10];
-
-/** DATA frame sizes, bytes. */
-export const FRAME_BYTES_BUCKETS: readonly number[] = [128, 1024, 10_240];
 
 /** How long protocol detection took, seconds. */
 export const DETECT_SECONDS_BUCKETS: readonly number[] = [0.001, 0.1];

@@ -1,5 +1,5 @@
 import type { Clock, Millis } from "../core/clock.ts";
-import { ProxyError } from "../core/errors.ts";
+import { ProxyError, type TimeLimit } from "../core/errors.ts";
 import type { Timeouts } from "../policy/index.ts";
 import { CANCEL, type Exchange, type Layer, type ResponseLayer, type Service } from "../stack/index.ts";
 
@@ -71,14 +71,14 @@ class DeadlineTimer implements ResponseLayer {
     let wait = Number.POSITIVE_INFINITY;
     if (requestMs !== undefined) {
       wait = x.startedAt + requestMs - now;
-      if (wait <= 0) return this.#fail(`request timeout: ${requestMs}ms`);
+      if (wait <= 0) return this.#fail(`request timeout: ${requestMs}ms`, "request");
     }
     if (headersMs !== undefined && !x.responseStarted) {
       wait = Math.min(wait, x.startedAt + headersMs - now);
       // A ServiceProfile's timeout also closes the connection (outbound.md §8.3 row 4).
       if (wait <= 0) {
         const message = `HTTP response timeout after ${headersMs}ms`;
-        return x.fail(new ProxyError("response-timeout", message, { closes: true }));
+        return x.fail(new ProxyError("response-timeout", message, { closes: true, limit: "headers" }));
       }
     }
     if (responseMs !== undefined) {
@@ -89,7 +89,7 @@ class DeadlineTimer implements ResponseLayer {
         wait,
         this.#requestEndedAt === undefined ? responseMs / 4 : this.#requestEndedAt + responseMs - now,
       );
-      if (wait <= 0) return this.#fail(`response stream timeout: ${responseMs}ms`);
+      if (wait <= 0) return this.#fail(`response stream timeout: ${responseMs}ms`, "response");
     }
     if (idleMs !== undefined) {
       const idle = this.#idleFor(now);
@@ -118,13 +118,13 @@ class DeadlineTimer implements ResponseLayer {
 
   #idled(idleMs: Millis): void {
     const message = `stream idle for ${idleMs}ms`;
-    if (this.#x.responseStarted) this.#x.fail(new ProxyError("response-timeout", message), CANCEL);
+    if (this.#x.responseStarted) this.#x.fail(new ProxyError("response-timeout", message, { limit: "idle" }), CANCEL);
     // outbound.md §3.7: nobody asked what became of the request's body.
     else this.#x.fail(new ProxyError("unexpected", undefined, { cause: message }));
   }
 
-  #fail(cause: string): void {
+  #fail(cause: string, limit: TimeLimit): void {
     const message = `timed out waiting for response headers: ${cause}`;
-    this.#x.fail(new ProxyError("response-timeout", message), CANCEL);
+    this.#x.fail(new ProxyError("response-timeout", message, { limit }), CANCEL);
   }
 }

@@ -1,6 +1,7 @@
 import { type ProxyError, REASONS } from "../core/errors.ts";
 import { H, HeaderList, headerName } from "../core/header.ts";
 import type { RequestHead, ResponseHead } from "../core/http.ts";
+import { parseGrpcStatus } from "../wire/grpc/index.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Layer, ResponseLayer, Service } from "./service.ts";
 
@@ -62,10 +63,13 @@ export function isGrpc(head: RequestHead): boolean {
   return head.version === "2" && (head.headers.get(H.contentType)?.startsWith(GRPC) ?? false);
 }
 
-/** `grpc-status` from headers or trailers; undefined if they have none. */
+/**
+ * `grpc-status` from headers or trailers; undefined if they have none, or none that is a number. A number that is no
+ * status of gRPC counts as Unknown: an endpoint must not make a label of every number there is.
+ */
 export function grpcStatusOf(headers: HeaderList): number | undefined {
   const text = headers.get(H.grpcStatus);
-  return text === undefined ? undefined : Number(text);
+  return text === undefined ? undefined : parseGrpcStatus(text);
 }
 
 function fieldValue(message: string): string {

@@ -10,7 +10,6 @@ import {
 import { type AddressInfo, connect, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
-import { ExchangeRecorder } from "../../../src/agent/recorder.ts";
 import { parseCidr } from "../../../src/proxy/core/address.ts";
 
 import type { Authorization, InboundPolicy, InboundRoute } from "../../../src/proxy/policy/index.ts";
@@ -246,15 +245,7 @@ describe("gRPC", () => {
     const { port } = server.address() as AddressInfo;
     const { hops, session } = await http2({ appPort: port, inboundPolicy: inboundPolicy(http("grpc", ...routes), []) });
     await ask(session, "/x.Open/M", GRPC);
-    const x = await until(() => hops.server.ended[0], "the exchange is over");
-    const recorder = new ExchangeRecorder({
-      direction: "inbound",
-      runtime: hops.server.runtime,
-      metrics: hops.server.metrics.registry,
-      identity: () => undefined,
-      tapped: () => {},
-    });
-    recorder.ended(x);
+    await until(() => hops.server.ended[0], "the exchange is over");
     expect(hops.server.metrics.format()).toMatch(
       /\nresponse_total\{direction="inbound",.*status_code="200",classification="success",grpc_status="9",error=""\} 1\n/,
     );

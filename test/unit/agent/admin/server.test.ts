@@ -1,15 +1,18 @@
 import { once } from "node:events";
 import { type IncomingMessage, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createAdminServer } from "../../../../src/agent/admin/index.ts";
 import type { AgentStatus } from "../../../../src/agent/status.ts";
+
+const PAGE = "up 1\n".repeat(1_000);
 
 let server: Server;
 beforeAll(async () => {
   server = createAdminServer({
     ready: () => false,
-    metrics: () => "up 1\n",
+    metrics: () => PAGE,
     status: () => ({ state: "ready" }) as AgentStatus,
   });
   server.listen(0, "127.0.0.1");
@@ -46,6 +49,32 @@ describe("the admin server", () => {
   it.each(["POST", "PUT", "DELETE", "OPTIONS"])("has nothing that %s could do", async (method) => {
     for (const path of ["/metrics", "/shutdown", "/status.json"])
       expect(await ask(method, path, "localhost")).toBe(405);
+  });
+
+  it("the page is plain text, whatever is asked for", async () => {
+    const { port } = server.address() as AddressInfo;
+    for (const accept of ["application/openmetrics-text; version=1.0.0", "application/json", "*/*"]) {
+      const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { accept } });
+      expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4");
+      await response.text();
+    }
+  });
+
+  it.each([
+    ["gzip", "gzip"],
+    ["deflate, gzip;q=0.5", "gzip"],
+    ["gzip;q=0", undefined],
+    ["identity", undefined],
+  ])("compresses long answers for who can read it: %s", async (accepted, coded) => {
+    const { port } = server.address() as AddressInfo;
+    const question = request({ host: "127.0.0.1", port, path: "/metrics", headers: { "accept-encoding": accepted } });
+    question.end();
+    const [response] = (await once(question, "response")) as [IncomingMessage];
+    expect(response.headers["content-encoding"]).toBe(coded);
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(chunk as Buffer);
+    const body = Buffer.concat(chunks);
+    expect((coded === undefined ? body : gunzipSync(body)).toString()).toBe(PAGE);
   });
 
   it("has no way to stop the agent", async () => {
