@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import { chownSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { ENROLLER_SERVICE_ACCOUNT } from "../bootstrap/control/index.ts";
 import { installObjects, type KubeObject, type ResourceType } from "../bootstrap/enroller/index.ts";
-import { kubeconfig, LabStore, selfSigned, startApi, TYPES } from "./api/index.ts";
+import { API_AUDIENCE, kubeconfig, LabStore, selfSigned, startApi, TYPES } from "./api/index.ts";
 import { startEndpointControllers } from "./controllers/index.ts";
 import { resolveIn, startDns } from "./dns.ts";
 import { DEFAULT_CLUSTER_NETWORKS, DEFAULT_OPAQUE_PORTS, startLinkerd } from "./linkerd/index.ts";
@@ -16,6 +17,10 @@ export const LINKERD = "linkerd";
 export const CLUSTER_DOMAIN = "cluster.local";
 /** Its own range, so that no network of hosts can overlap it. */
 export const SERVICE_CIDR = "10.200.0.0/16";
+
+/** Beside the administrator's: what the enroller presents. */
+export const ENROLLER_KUBECONFIG = "enroller.kubeconfig";
+const LAB_LIFETIME_SECONDS = 365 * 86_400;
 
 // Half of a certificate's day: whatever happens, the next one comes in time.
 const REISSUE_MS = 12 * 3_600_000;
@@ -81,6 +86,7 @@ export async function startControlPlane({ host, directory }: ControlPlaneOptions
   const token = randomBytes(24).toString("base64url");
   const tls = await selfSigned([host]);
   const stopControllers = startEndpointControllers(store);
+  const reach = { server: `https://${host}:${PORTS.api}`, certificateAuthority: tls.cert, token };
   const closers: (() => Promise<void> | void)[] = [stopControllers];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
@@ -89,6 +95,9 @@ export async function startControlPlane({ host, directory }: ControlPlaneOptions
     const api = await startApi(store, { listen: [{ host, port: PORTS.api }], tls, token });
     closers.push(() => api.close());
     install(store, pki, host);
+    // The enroller has the rights of its own account here too, and no more.
+    const own = api.tokens.issue(LINKERD, ENROLLER_SERVICE_ACCOUNT, [API_AUDIENCE], LAB_LIFETIME_SECONDS);
+    writePrivate(join(directory, ENROLLER_KUBECONFIG), kubeconfig({ ...reach, token: own.token }), 0);
     const linkerd = await startLinkerd({
       store,
       pki: { issuer: pki.issuer, trustAnchorsPem: pki.trustAnchorsPem },
@@ -116,7 +125,6 @@ export async function startControlPlane({ host, directory }: ControlPlaneOptions
   }, REISSUE_MS);
   closers.push(() => clearInterval(reissue));
 
-  const reach = { server: `https://${host}:${PORTS.api}`, certificateAuthority: tls.cert, token };
   writePrivate(join(directory, "kubeconfig"), kubeconfig(reach), 0);
   return {
     close,

@@ -4,7 +4,15 @@ import { chownSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { AGENT_UID, type AgentConfig, AgentOnHost, ownedByAgent } from "./agent-on-host.ts";
-import { CLUSTER_DOMAIN, LINKERD, PORTS, podIdentity, SERVICE_CIDR, type ServiceOrder } from "./control-plane.ts";
+import {
+  CLUSTER_DOMAIN,
+  ENROLLER_KUBECONFIG,
+  LINKERD,
+  PORTS,
+  podIdentity,
+  SERVICE_CIDR,
+  type ServiceOrder,
+} from "./control-plane.ts";
 import { ControlPlaneProcess } from "./control-plane-process.ts";
 import { lastWords } from "./last-words.ts";
 import { type Host, Network, type Output } from "./netns.ts";
@@ -260,7 +268,8 @@ export class Lab {
     const output = openSync(log, "a", 0o600);
     const listen = `${host.ip}:${ENROLLER_PORT}`;
     const [program, ...args] = selfCommand("enroller", "--listen", listen, "--capture", SERVICE_CIDR);
-    const child = host.spawn(program, args, { env: this.#clusterEnvironment(), stdio: ["ignore", output, output] });
+    const env = plainEnvironment({ KUBECONFIG: join(this.directory, ENROLLER_KUBECONFIG) });
+    const child = host.spawn(program, args, { env, stdio: ["ignore", output, output] });
     this.#enroller = child;
     const outcome = await until(async () => {
       if (child.exitCode !== null) return "dead";
