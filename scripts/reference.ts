@@ -5,6 +5,7 @@ import { KEYS } from "../src/agent/config.ts";
 import { EXIT } from "../src/agent/exit.ts";
 import { FAMILIES } from "../src/agent/metrics/index.ts";
 import { FAILURES } from "../src/bootstrap/control/index.ts";
+import { CHECKS } from "../src/bootstrap/enroller/check.ts";
 import { REASONS } from "../src/proxy/core/errors.ts";
 
 const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
@@ -59,6 +60,11 @@ export function reference(): string {
     table(
       ["code", "exit", "what to do"],
       Object.entries(FAILURES).map(([name, { exit, remedy }]) => [code(name), exit, remedy]),
+    ),
+    "## Steps of `cluster check`",
+    table(
+      ["code", "makes sure that"],
+      Object.entries(CHECKS).map(([name, title]) => [code(name), title]),
     ),
     "## Errors of requests",
     "Metric label, log field and, for meshed peers, the text in `l5d-proxy-error`.",
