@@ -6,6 +6,7 @@ import { GRPC_TARGETS } from "./grpc.ts";
 import { HTTP1_TARGETS } from "./http1.ts";
 import { HTTP2_TARGETS } from "./http2.ts";
 import { joinString } from "./join-string.ts";
+import { TEXT_TARGETS } from "./texts.ts";
 
 export const TARGETS: readonly FuzzTarget[] = [
   ...HTTP1_TARGETS,
@@ -14,4 +15,5 @@ export const TARGETS: readonly FuzzTarget[] = [
   ...GRPC_TARGETS,
   ...DISCOVERY_TARGETS,
   joinString,
+  ...TEXT_TARGETS,
 ];
