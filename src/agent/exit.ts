@@ -1,3 +1,5 @@
+import { isJournal } from "./journal.ts";
+
 /** What a command's exit status says (sysexits.h, as far as it fits). */
 export const EXIT = {
   ok: 0,
@@ -31,11 +33,17 @@ export class CommandError extends Error {
 
 /** Prints an error the way every command does, and ends the process. */
 export function fail(error: unknown): never {
+  // For the journal the line begins with its priority (sd-daemon(3)): an error, not a remark.
+  const prefix = isJournal(process.env) ? "<3>" : "";
   if (isCommandError(error)) {
-    process.stderr.write(`mesh-agent: ${error.message}${error.remedy === undefined ? "" : ` — ${error.remedy}`}\n`);
+    process.stderr.write(
+      `${prefix}mesh-agent: ${error.message}${error.remedy === undefined ? "" : ` — ${error.remedy}`}\n`,
+    );
     process.exit(error.exitCode);
   }
-  process.stderr.write(`mesh-agent: unexpected: ${error instanceof Error ? (error.stack ?? error.message) : error}\n`);
+  process.stderr.write(
+    `${prefix}mesh-agent: unexpected: ${error instanceof Error ? (error.stack ?? error.message) : error}\n`,
+  );
   process.exit(EXIT.failure);
 }
 

@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import type { LogFields, Logger } from "../proxy/core/log.ts";
+import { isJournal, type Journal, openJournal, type Priority } from "./journal.ts";
 
 export type LogLevel = "error" | "warn" | "info" | "debug";
 
@@ -25,8 +26,37 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** The structured log: JSON lines on standard error, which systemd takes into the journal. */
-export function createLogger(level: LogLevel): AgentLogger {
+/** The structured log: entries of the journal with their fields where systemd runs us, else JSON lines on standard error. */
+export function createLogger(level: LogLevel, environment: NodeJS.ProcessEnv = process.env): AgentLogger {
+  const journal = isJournal(environment) ? openJournal() : undefined;
+  return journal === undefined ? lineLogger(level) : journalLogger(level, journal);
+}
+
+const PRIORITIES: Readonly<Record<LogLevel, Priority>> = { error: 3, warn: 4, info: 6, debug: 7 };
+
+/** A log whose lines are entries of the journal: `journalctl -p err` and `-o json` see levels and fields. */
+export function journalLogger(initial: LogLevel, journal: Journal): AgentLogger {
+  let current = initial;
+  const wrap = (always: Record<string, unknown>): Logger => {
+    const at = (level: LogLevel) => (message: string, fields?: LogFields) => {
+      if (PRIORITIES[level] > PRIORITIES[current]) return;
+      journal.entry(PRIORITIES[level], printable(message), { ...always, ...cleaned(fields) });
+    };
+    return { error: at("error"), warn: at("warn"), info: at("info"), debug: at("debug") };
+  };
+  return {
+    ...wrap({}),
+    get level() {
+      return current;
+    },
+    set level(value: LogLevel) {
+      current = value;
+    },
+    child: (fields) => wrap(cleaned(fields)),
+  };
+}
+
+function lineLogger(level: LogLevel): AgentLogger {
   const log = pino(
     {
       level,

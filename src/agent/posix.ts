@@ -12,6 +12,7 @@ const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_IP = 0;
@@ -68,6 +69,7 @@ const SIGNATURES = {
   setsockopt: { arguments: ["i32", "i32", "i32", "buffer", "u32"], return: "i32" },
   getsockopt: { arguments: ["i32", "i32", "i32", "buffer", "buffer"], return: "i32" },
   bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
+  connect: { arguments: ["i32", "buffer", "u32"], return: "i32" },
   listen: { arguments: ["i32", "i32"], return: "i32" },
   close: { arguments: ["i32"], return: "i32" },
   inet_pton: { arguments: ["i32", "string", "buffer"], return: "i32" },
@@ -165,6 +167,24 @@ export function setUserTimeout(fd: number, ms: number): void {
   setOption(fd, SOL_TCP, TCP_USER_TIMEOUT, ms);
 }
 
+/**
+ * Connects a datagram socket to one that a program listens on at a path: each `write` is a datagram then.
+ * @returns a descriptor that closes on exec and never blocks: `EAGAIN` while the receiver is behind.
+ * @throws PosixError `ENOENT`, `ECONNREFUSED`, `EACCES`.
+ */
+export function connectDatagram(path: string): number {
+  const c = libc();
+  const fd = check("socket", c.socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  try {
+    const name = socketAddressUnix(path);
+    check("connect", c.connect(fd, name, name.length));
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
 /** @throws PosixError `ENOTSOCK`; for a socket that is not a unix socket the kernel answers pid 0 and uid, gid −1. */
 export function peerCredentials(fd: number): PeerCredentials {
   const value = Buffer.alloc(12);
@@ -207,6 +227,15 @@ function setOption(fd: number, level: number, name: number, value: number): void
   const bytes = Buffer.alloc(4);
   bytes.writeInt32LE(value);
   check("setsockopt", libc().setsockopt(fd, level, name, bytes, bytes.length));
+}
+
+// struct sockaddr_un: family, path ended by a zero.
+function socketAddressUnix(path: string): Buffer {
+  const bytes = Buffer.alloc(2 + 108);
+  if (Buffer.byteLength(path) > 107) throw new TypeError(`too long for a socket: ${path}`);
+  bytes.writeUInt16LE(AF_UNIX, 0);
+  bytes.write(path, 2);
+  return bytes;
 }
 
 // struct sockaddr_in: family, port in network order, address, 8 bytes of padding.
