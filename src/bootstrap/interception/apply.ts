@@ -1,4 +1,5 @@
-import { InterceptionError } from "./errors.ts";
+import { explainFailure, InterceptionError } from "./errors.ts";
+import { missingKernelFeature } from "./kernel.ts";
 import type { InterceptionOptions } from "./model.ts";
 import type { Plan } from "./plan.ts";
 import type { RoutingObject } from "./routing.ts";
@@ -119,7 +120,15 @@ async function preflight(plan: Plan, run: Run): Promise<void> {
   for (const family of plan.facts.families) await refuseForeign(plan, family, run);
   // Checks with the kernel, too, and commits nothing.
   const trial = await run("nft", ["--check", "--file", "-"], plan.ruleset);
-  if (trial.code !== 0) throw explainFailure("nft", trial);
+  if (trial.code === 0) return;
+  const failure = explainFailure("nft", trial);
+  const missing = failure.problem === "kernel-feature" ? await missingKernelFeature(run) : undefined;
+  if (missing === undefined) throw failure;
+  throw new InterceptionError(
+    "kernel-feature",
+    `the kernel lacks ${missing.feature}`,
+    `modprobe ${missing.module}, or boot a kernel that has it`,
+  );
 }
 
 function compare(left: readonly number[], right: readonly number[]): number {
@@ -158,30 +167,4 @@ async function must(run: Run, program: string, args: readonly string[], input?: 
   const outcome = await run(program, args, input);
   if (outcome.code !== 0) throw explainFailure(program, outcome);
   return outcome;
-}
-
-/** What a failed program means for the operator. */
-export function explainFailure(program: string, { code, stderr }: Outcome): InterceptionError {
-  const said = stderr.trim().split("\n")[0] ?? "";
-  if (code === 127) {
-    return program === "nft"
-      ? new InterceptionError("nft-missing", "the program nft is not installed", "install the package nftables")
-      : new InterceptionError("ip-missing", "the program ip is not installed", "install the package iproute2");
-  }
-  if (/Operation not permitted|must be root/i.test(stderr)) {
-    return new InterceptionError("not-permitted", `${program} may not change the network`, "run this command as root");
-  }
-  // nft reports an expression the kernel lacks as a file that does not exist, or as an operation it does not support.
-  if (program === "nft" && /No such file or directory|Operation not supported|Protocol/.test(stderr)) {
-    return new InterceptionError(
-      "kernel-feature",
-      `the kernel refused a rule: ${said}`,
-      "use a kernel 5.10 or later with nf_tables, nft_tproxy, nft_ct, nft_fib_inet, nft_reject_inet and nft_socket",
-    );
-  }
-  return new InterceptionError(
-    "failed",
-    `${program}: ${said || `exit status ${code}`}`,
-    "see `mesh-agent intercept plan`",
-  );
 }

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { formatIp } from "../../proxy/core/address.ts";
 import type { InterceptionOptions } from "./model.ts";
 import type { HostFacts } from "./ruleset.ts";
@@ -18,7 +18,65 @@ export async function readHostFacts(options: InterceptionOptions, run: Run): Pro
     const path = await cgroupOf(unit, run);
     if (path !== undefined) cgroups.set(unit, path);
   }
-  return { families: hasIPv6() ? [4, 6] : [4], cgroups };
+  return { families: hasIPv6() ? [4, 6] : [4], cgroups, ssh: await readSsh(run), filteredBridges: filteredBridges() };
+}
+
+/** Switched on for all, or for one bridge alone; neither is there without the module br_netfilter. */
+function filteredBridges(): string[] {
+  const names = ["iptables", "ip6tables"];
+  const all = names.some((name) => read(`/proc/sys/net/bridge/bridge-nf-call-${name}`)?.trim() === "1");
+  return list("/sys/class/net")
+    .filter((device) => isDirectory(`/sys/class/net/${device}/bridge`))
+    .filter(
+      (bridge) => all || names.some((name) => read(`/sys/class/net/${bridge}/bridge/nf_call_${name}`)?.trim() === "1"),
+    )
+    .sort();
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+// Of OpenSSH and Dropbear, as the distributions call them; `ssh@…` are those that a socket unit starts.
+const SSH_UNIT = /^(?:ssh|sshd|openssh-server|dropbear)(?:@.*)?\.(?:service|socket)$/;
+const SSH_PROCESS = /\(\("(?:sshd|sshd-session|dropbear)"/;
+const SSH_SERVICES = ["ssh.service", "sshd.service", "dropbear.service"];
+const SSH_SOCKETS = ["ssh.socket", "sshd.socket", "dropbear.socket"];
+
+/**
+ * Finds SSH daemons by what holds a listening socket: its process, as far as this process may see it, or the unit in whose
+ * control group it was opened; and by the socket units that start one. A port in the options alone would lock out whoever
+ * moved the daemon and forgot to say so here.
+ */
+async function readSsh(run: Run): Promise<HostFacts["ssh"]> {
+  const ports = new Set<number>();
+  const { stdout } = await run("ss", ["--listening", "--tcp", "--numeric", "--no-header", "--processes", "--cgroup"]);
+  for (const line of stdout.split("\n")) {
+    const port = parseSshListener(line);
+    if (port !== undefined) ports.add(port);
+  }
+  const sockets = await run("systemctl", ["show", "--property=Listen", "--value", "--", ...SSH_SOCKETS]);
+  if (sockets.code === 0) for (const [, port] of sockets.stdout.matchAll(/:(\d+) \(Stream\)/g)) ports.add(Number(port));
+  const cgroups: string[] = [];
+  for (const unit of SSH_SERVICES) {
+    const path = await cgroupOf(unit, run);
+    if (path !== undefined) cgroups.push(path);
+  }
+  return { ports: [...ports].sort((a, b) => a - b), cgroups };
+}
+
+/** One line of `ss --listening --processes --cgroup`: the port if an SSH daemon holds it. */
+export function parseSshListener(line: string): number | undefined {
+  const [state, , , local] = line.trim().split(/\s+/);
+  if (state !== "LISTEN" || local === undefined) return undefined;
+  const group = /\bcgroup:(\S+)/.exec(line)?.[1]?.split("/") ?? [];
+  if (!SSH_PROCESS.test(line) && !group.some((part) => SSH_UNIT.test(part))) return undefined;
+  const port = Number(local.slice(local.lastIndexOf(":") + 1));
+  return Number.isInteger(port) && port > 0 ? port : undefined;
 }
 
 /** IPv6 may be compiled out, or switched off for all devices or for loopback alone; each leaves its rules useless. */

@@ -1,4 +1,4 @@
-import { explainFailure } from "./apply.ts";
+import { explainFailure } from "./errors.ts";
 import type { Run } from "./run.ts";
 
 // What the rules are made of, one statement each, so that the kernel names the one that it lacks: a table that is checked

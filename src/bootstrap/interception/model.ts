@@ -40,6 +40,8 @@ export interface InterceptionOptions {
     /** Where the agent's outbound listener is, on 127.0.0.1 and ::1. */
     readonly proxyPort: number;
     readonly exempt: readonly Exemption[];
+    /** Devices behind which containers or virtual machines are whose connections are captured, too; `br-*` for several. */
+    readonly forwarded: readonly string[];
   };
   readonly inbound: {
     /** Ports that the workload declares. Empty: nothing incoming is captured. */
@@ -98,6 +100,7 @@ export interface InterceptionFile {
       | { readonly units: readonly string[] };
     readonly proxyPort?: number;
     readonly exempt?: readonly { readonly network: string; readonly port?: number; readonly reason: string }[];
+    readonly forwarded?: readonly string[];
   };
   readonly inbound?: {
     /** Numbers, or `first-last`. */
@@ -118,7 +121,7 @@ export interface InterceptionFile {
 export function parseOptions(value: unknown): InterceptionOptions {
   const top = new Fields("", value, ["format", "outbound", "inbound", "agent", "routing"]);
   if (top.get("format") !== 1) throw new OptionsError("format", "must be 1");
-  const outbound = top.fields("outbound", ["networks", "onDeath", "selection", "proxyPort", "exempt"]);
+  const outbound = top.fields("outbound", ["networks", "onDeath", "selection", "proxyPort", "exempt", "forwarded"]);
   const inbound = top.fields("inbound", ["ports", "onDeath", "proxyPort", "sshPorts"]);
   const agent = top.fields("agent", ["uid", "unit"]);
   const routing = top.fields("routing", ["mark", "table", "priority"]);
@@ -129,6 +132,7 @@ export function parseOptions(value: unknown): InterceptionOptions {
       selection: selection("outbound.selection", outbound.get("selection")),
       proxyPort: outbound.integer("proxyPort", 1, 65_535, DEFAULTS.outboundPort),
       exempt: outbound.list("exempt").map(([key, item]) => exemption(key, item)),
+      forwarded: outbound.list("forwarded").map(([key, item]) => deviceName(key, item)),
     },
     inbound: {
       ports: inbound.list("ports").map(([key, item]) => portRange(key, item)),
@@ -271,6 +275,18 @@ function selection(key: string, value: unknown): Selection {
   if (items.length === 0) throw new OptionsError(`${key}.${only}`, "selects nobody");
   if (only === "units") return { by: "unit", units: items.map(([path, item]) => unitName(path, item)) };
   return { by: only === "uids" ? "uid" : "gid", ids: items.map(([path, item]) => integer(path, item, 0, 0xffff_fffe)) };
+}
+
+function deviceName(key: string, value: unknown): string {
+  // IFNAMSIZ; it stands in quotes in the ruleset, where only a `*` at the end means more than itself.
+  if (
+    typeof value !== "string" ||
+    !/^(?:[A-Za-z0-9_.@-]{1,15}|[A-Za-z0-9_.@-]{1,14}\*)$/.test(value) ||
+    value === "lo"
+  ) {
+    throw new OptionsError(key, "must be the name of a device such as docker0 or br-*");
+  }
+  return value;
 }
 
 function unitName(key: string, value: unknown): string {

@@ -3,7 +3,7 @@ import type { LiveConnection } from "./host.ts";
 import { LEASE } from "./lease.ts";
 import type { InterceptionOptions, Selection } from "./model.ts";
 import { planRouting, type RoutingObject } from "./routing.ts";
-import { type HostFacts, renderRuleset } from "./ruleset.ts";
+import { type HostFacts, renderRuleset, servedDevices } from "./ruleset.ts";
 
 /** All that interception will do to a host. */
 export interface Plan {
@@ -40,6 +40,21 @@ export function explain({ options, facts }: Plan): string[] {
       `Outgoing, once ${lease}: new connections ${outbound.onDeath === "open" ? "go direct" : "are refused"}.`,
     );
   }
+  const devices = servedDevices(options, facts);
+  if (outbound.networks.length > 0)
+    lines.push(
+      devices.length === 0
+        ? "Forwarded: connections of containers and virtual machines behind this host are left alone."
+        : `Forwarded: new TCP connections that come in by ${devices.join(", ")} and go there are captured, too, under this host's identity.`,
+    );
+  const unserved = outbound.forwarded.filter((device) => !devices.includes(device));
+  if (unserved.length > 0)
+    lines.push(
+      `Beware: ${unserved.join(", ")} cannot be captured while bridged frames go through the firewall: sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, then apply again.`,
+    );
+  for (const port of facts.ssh.ports) {
+    if (!inbound.sshPorts.includes(port)) lines.push(`Exempt: an SSH daemon listens on port ${port}.`);
+  }
   for (const { network, port, reason } of outbound.exempt) {
     lines.push(`Exempt: ${reason} at ${formatCidr(network)}${port === undefined ? "" : `, port ${port}`}.`);
   }
@@ -59,8 +74,12 @@ export function explain({ options, facts }: Plan): string[] {
       `Incoming, once ${lease}: new connections to these ports ${inbound.onDeath === "open" ? "go direct" : "are refused"}.`,
     );
   }
+  if (facts.filteredBridges.length > 0 && inbound.ports.length > 0)
+    lines.push(
+      `Beware: what comes to these ports by ${facts.filteredBridges.join(", ")} ${inbound.onDeath === "open" ? "goes to the application past the agent" : "is refused"}, because bridged frames go through the firewall: sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0.`,
+    );
   lines.push(
-    `Never captured: uid ${agent.uid}${agent.unit === undefined ? "" : ` and ${agent.unit}`}, loopback, SSH (port ${inbound.sshPorts.join(", ")}), DNS, link-local addresses, everything that is not TCP, every connection that is already open.`,
+    `Never captured: uid ${agent.uid}${agent.unit === undefined ? "" : ` and ${agent.unit}`}, loopback, SSH (port ${inbound.sshPorts.join(", ")}), DNS, link-local addresses, cloud metadata, everything that is not TCP, every connection that is already open.`,
     `Added: nftables table inet mesh_agent, routing table ${routing.table}, two routing rules of priority ${routing.priority} for ${facts.families.map((family) => `IPv${family}`).join(" and ")}, mark 0x${routing.mark.toString(16)}.`,
   );
   if (!facts.families.includes(6)) lines.push("IPv6 is switched off on this host and left alone.");

@@ -8,9 +8,35 @@ export interface HostFacts {
   readonly families: readonly (4 | 6)[];
   /** Unit name → path below the cgroup root, of those units that exist now; the kernel takes no others. */
   readonly cgroups: ReadonlyMap<string, string>;
+  /** What is found of SSH daemons, whatever the options say of them. */
+  readonly ssh: {
+    /** Where one listens, in ascending order. */
+    readonly ports: readonly number[];
+    /** Paths of their units below the cgroup root. */
+    readonly cgroups: readonly string[];
+  };
+  /**
+   * Bridges whose frames netfilter sees before they are routed (br_netfilter). What TPROXY gives such a packet is lost on
+   * its way up (ip_rcv orphans it), so nothing that comes in by one of these can be captured.
+   */
+  readonly filteredBridges: readonly string[];
+}
+
+/** Of the devices that were asked for, those that can be served. */
+export function servedDevices({ outbound }: InterceptionOptions, { filteredBridges }: HostFacts): readonly string[] {
+  return outbound.forwarded.filter((device) => !filteredBridges.some((bridge) => deviceMatches(device, bridge)));
+}
+
+function deviceMatches(pattern: string, device: string): boolean {
+  return pattern.endsWith("*") ? device.startsWith(pattern.slice(0, -1)) : device === pattern;
 }
 
 export const TABLE = "inet mesh_agent";
+
+const CHAINS = ["outbound_new", "outbound_captured", "inbound_new", "forwarded_new", "forwarded_captured"];
+
+// Where clouds answer a machine's questions about itself, beside 169.254.0.0/16: Azure, Alibaba; Amazon, Google.
+const METADATA = { ip: ["100.100.100.200", "168.63.129.16"], ip6: ["fd00:ec2::254", "fd20:ce::254"] } as const;
 
 // A SYN and nothing else opens a connection. `ct state new` would not do: when these rules are the first to switch
 // connection tracking on, every connection that is already open counts as new, the operator's SSH among them.
@@ -24,6 +50,7 @@ const SYN = "tcp flags & (syn | ack | rst | fin) == syn";
 export function renderRuleset(options: InterceptionOptions, facts: HostFacts, capturing = true): string {
   const v6 = facts.families.includes(6);
   const { outbound, inbound, routing } = options;
+  const sshPorts = [...new Set([...inbound.sshPorts, ...facts.ssh.ports])].sort((a, b) => a - b);
   const mark = `0x${routing.mark.toString(16)}`;
   const marked = `ct mark & ${mark} == ${mark} ct direction original`;
   const claim = `ct mark set ct mark | ${mark} meta mark set meta mark | ${mark}`;
@@ -69,23 +96,51 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ),
     `${agent} accept comment "the agent's own connections"`,
     ...(agentUnit === undefined ? [] : [`${inCgroup(agentUnit)} accept comment "the agent's unit"`]),
+    // What it asks at a login (a directory, a key server) must not depend on us.
+    ...facts.ssh.cgroups.map((path) => `${inCgroup(path)} accept comment "the SSH daemon's own connections"`),
     `${marked} meta mark set meta mark | ${mark} accept comment "captured before: stays so, lease or not"`,
     `${SYN} jump outbound_new`,
   ];
-  const outboundNew = [
-    'oifname "lo" accept comment "loopback and the host\'s own addresses"',
+  const exempt = [
     'tcp dport 53 accept comment "DNS"',
     'ip daddr 169.254.0.0/16 accept comment "link-local: cloud metadata"',
-    ...(v6 ? ['ip6 daddr fe80::/10 accept comment "link-local"'] : []),
+    `ip daddr ${list(METADATA.ip)} accept comment "cloud metadata"`,
+    ...(v6
+      ? [
+          'ip6 daddr fe80::/10 accept comment "link-local"',
+          `ip6 daddr ${list(METADATA.ip6)} accept comment "cloud metadata"`,
+        ]
+      : []),
     ...outbound.exempt.map(
       ({ network, port, reason }) => `${destination(network)}${tcpPort(port)} accept comment "${reason}"`,
     ),
+  ];
+  const outboundNew = [
+    'oifname "lo" accept comment "loopback and the host\'s own addresses"',
+    ...exempt,
     ...families.flatMap(({ ip, set }) =>
       selectors(options, facts).map((who) => `${ip} daddr @${set} ${who}jump outbound_captured`),
     ),
   ];
   const outboundCaptured = [
     `meta nfproto @lease ${claim} accept`,
+    ...(outbound.onDeath === "closed" ? ["reject with tcp reset"] : []),
+  ];
+  // Containers that asked for it: before the line for what came to this host, which would take them to the other listener.
+  const devices = servedDevices(options, facts);
+  const forwarding = devices.flatMap((device) => [
+    ...families.map(
+      ({ nfproto, ip, proxy }) =>
+        `iifname "${device}" ${marked} fib daddr type != local meta nfproto ${nfproto} meta mark set meta mark | ${mark} meta l4proto tcp tproxy ${ip} to ${proxy} accept comment "forwarded, captured before"`,
+    ),
+    `iifname "${device}" ${SYN} fib daddr type != local jump forwarded_new`,
+  ]);
+  const forwardedNew = [...exempt, ...families.map(({ ip, set }) => `${ip} daddr @${set} jump forwarded_captured`)];
+  const forwardedCaptured = [
+    ...families.map(
+      ({ nfproto, ip, proxy }) =>
+        `meta nfproto ${nfproto} meta nfproto @lease meta l4proto tcp ${claim} tproxy ${ip} to ${proxy} accept`,
+    ),
     ...(outbound.onDeath === "closed" ? ["reject with tcp reset"] : []),
   ];
   const prerouting = [
@@ -98,10 +153,17 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     // No socket took it, so the agent is gone: the kernel would drop it in silence, for the address is not this host's.
     `iifname "lo" meta mark & ${mark} == ${mark} reject with tcp reset`,
     'iifname "lo" accept comment "the agent\'s own dial to the application"',
+    ...forwarding,
     `${marked} meta l4proto tcp tproxy to :${inbound.proxyPort} accept comment "captured before: stays so, lease or not"`,
-    `tcp dport ${list(inbound.sshPorts.map(String))} accept comment "SSH"`,
+    `tcp dport ${list(sshPorts.map(String))} accept comment "SSH"`,
     `${SYN} tcp dport @inbound_ports fib daddr type local jump inbound_new`,
   ];
+  const input =
+    inbound.onDeath === "closed"
+      ? [
+          `iifname != "lo" ${marked} socket transparent 0 reject with tcp reset comment "taken for the agent, and another would get it: the frame came by a filtered bridge"`,
+        ]
+      : [];
   const inboundNew = [
     `meta nfproto @lease meta l4proto tcp ${claim} tproxy to :${inbound.proxyPort} accept`,
     // Also reached with a lease if nobody listens: tproxy finds no socket and the rule does not match.
@@ -114,7 +176,8 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ...sets.map(({ declaration }) => `add set ${TABLE} ${declaration}`),
     `add chain ${TABLE} output { type route hook output priority mangle; policy accept; }`,
     `add chain ${TABLE} prerouting { type filter hook prerouting priority mangle; policy accept; }`,
-    ...["outbound_new", "outbound_captured", "inbound_new"].map((chain) => `add chain ${TABLE} ${chain}`),
+    `add chain ${TABLE} input { type filter hook input priority mangle; policy accept; }`,
+    ...CHAINS.map((chain) => `add chain ${TABLE} ${chain}`),
     `flush table ${TABLE}`,
     ...sets.map(({ name }) => `flush set ${TABLE} ${name}`),
     ...sets.flatMap(({ name, elements }) =>
@@ -122,11 +185,15 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ),
     ...rules("output", output),
     ...rules("prerouting", prerouting),
+    ...rules("input", input),
     ...(capturing
       ? [
           ...rules("outbound_new", outboundNew),
           ...rules("outbound_captured", outboundCaptured),
           ...rules("inbound_new", inboundNew),
+          ...(devices.length === 0
+            ? []
+            : [...rules("forwarded_new", forwardedNew), ...rules("forwarded_captured", forwardedCaptured)]),
         ]
       : []),
   ].join("\n")}\n`;

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import {
+  type HostFacts,
   type InterceptionFile,
   type Plan,
   parseOptions,
@@ -81,8 +82,8 @@ export class Site {
     return site;
   }
 
-  /** Captures the pod's network and port 8080, unless told otherwise. */
-  plan(change: Partial<Omit<InterceptionFile, "format" | "agent">> = {}): Plan {
+  /** Captures the pod's network and port 8080, unless told otherwise, on a host with nothing special about it. */
+  plan(change: Partial<Omit<InterceptionFile, "format" | "agent">> = {}, facts: Partial<HostFacts> = {}): Plan {
     const options = parseOptions({
       format: 1,
       outbound: { networks: this.podNetworks(), ...change.outbound },
@@ -90,7 +91,13 @@ export class Site {
       routing: { ...change.routing },
       agent: { uid: AGENT },
     } satisfies InterceptionFile);
-    return plan(options, { families: [4, 6], cgroups: new Map() });
+    return plan(options, {
+      families: [4, 6],
+      cgroups: new Map(),
+      ssh: { ports: [], cgroups: [] },
+      filteredBridges: [],
+      ...facts,
+    });
   }
 
   podNetworks(): string[] {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseRow } from "../../../../src/bootstrap/interception/host.ts";
+import { parseRow, parseSshListener } from "../../../../src/bootstrap/interception/host.ts";
 
 describe("the kernel's connection table", () => {
   it("is read for IPv4, IPv6 and mapped addresses", () => {
@@ -17,5 +17,21 @@ describe("the kernel's connection table", () => {
 
   it("has lines that are no connection", () => {
     expect(parseRow("")).toEqual([]);
+  });
+});
+
+describe("an SSH daemon", () => {
+  it.each([
+    ['LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=7,fd=3)) cgroup:/system.slice/ssh.service', 22],
+    ["LISTEN 0 128 [::]:2222 [::]:* cgroup:/system.slice/sshd.service", 2222],
+    ["LISTEN 0 128 *:2200 *:* cgroup:/system.slice/system-ssh.slice/ssh@1.service", 2200],
+    ['LISTEN 0 128 10.0.0.5:922 0.0.0.0:* users:(("dropbear",pid=7,fd=3))', 922],
+    ['LISTEN 0 128 [fe80::1%eth0]:22 [::]:* users:(("sshd",pid=7,fd=3),("systemd",pid=1,fd=40))', 22],
+    ['LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("java",pid=7,fd=3)) cgroup:/system.slice/app.service', undefined],
+    ["LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* cgroup:/system.slice/not-ssh.service", undefined],
+    ["ESTAB 0 0 10.0.0.5:22 10.0.0.9:50000 cgroup:/system.slice/ssh.service", undefined],
+    ["", undefined],
+  ])("%s", (line, port) => {
+    expect(parseSshListener(line)).toBe(port);
   });
 });

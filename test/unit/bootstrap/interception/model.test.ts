@@ -22,6 +22,7 @@ describe("interception options", () => {
       selection: { by: "host" },
       proxyPort: 4140,
       exempt: [],
+      forwarded: [],
     });
     expect(options.inbound).toEqual({ ports: [], onDeath: "closed", proxyPort: 4143, sshPorts: [22] });
     expect(options.routing).toEqual({ mark: 0x1000, table: 4140, priority: 1040 });
@@ -57,6 +58,10 @@ describe("interception options", () => {
     ["inbound.surprise", { ...least, inbound: { surprise: 1 } }],
     ["outbound.networks[1]", { ...least, outbound: { networks: ["10.0.0.0/8", "10.0.0.0/8; flush ruleset"] } }],
     ["outbound.networks[0]", { ...least, outbound: { networks: ["0.0.0.0/0"] } }],
+    ["outbound.forwarded[1]", { ...least, outbound: { forwarded: ["docker0", 'x" accept'] } }],
+    ["outbound.forwarded[0]", { ...least, outbound: { forwarded: ["*"] } }],
+    ["outbound.forwarded[0]", { ...least, outbound: { forwarded: ["lo"] } }],
+    ["outbound.forwarded[0]", { ...least, outbound: { forwarded: ["sixteen-letters-"] } }],
     ["outbound.networks[0]", { ...least, outbound: { networks: ["::/0"] } }],
     ["outbound.networks[0]", { ...least, outbound: { networks: ["127.0.0.0/8"] } }],
     ["outbound.onDeath", { ...least, outbound: { onDeath: "ajar" } }],

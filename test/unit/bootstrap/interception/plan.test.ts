@@ -9,7 +9,7 @@ import {
   plan,
 } from "../../../../src/bootstrap/interception/index.ts";
 
-const both: HostFacts = { families: [4, 6], cgroups: new Map() };
+const both: HostFacts = { families: [4, 6], cgroups: new Map(), ssh: { ports: [], cgroups: [] }, filteredBridges: [] };
 
 function make(change: Partial<InterceptionFile> = {}, facts = both) {
   const file = {
@@ -73,7 +73,10 @@ describe("the ruleset", () => {
   });
 
   it("leaves a family alone that is switched off", () => {
-    const { ruleset, routing } = make({}, { families: [4], cgroups: new Map() });
+    const { ruleset, routing } = make(
+      {},
+      { families: [4], cgroups: new Map(), ssh: { ports: [], cgroups: [] }, filteredBridges: [] },
+    );
     expect(ruleset).not.toMatch(/ip6 daddr|\[::1\]/);
     expect(routing.every((object) => object.family === 4)).toBe(true);
   });
@@ -85,6 +88,8 @@ describe("the ruleset", () => {
         ["mesh-agent.service", "system.slice/mesh-agent.service"],
         ["app.service", "system.slice/apps.slice/app.service"],
       ]),
+      ssh: { ports: [], cgroups: [] },
+      filteredBridges: [],
     };
     const made = make(
       {
@@ -100,6 +105,34 @@ describe("the ruleset", () => {
       'add rule inet mesh_agent outbound_new ip daddr @capture4 socket cgroupv2 level 3 "system.slice/apps.slice/app.service" jump outbound_captured',
     ]);
     expect(explain(made).join("\n")).toContain("absent.service is not running");
+  });
+
+  it("exempts an SSH daemon wherever it listens, also on a declared port, and what it asks itself", () => {
+    const facts = { ...both, ssh: { ports: [22, 2222, 8080], cgroups: ["system.slice/ssh.service"] } };
+    const made = make({ inbound: { ports: [8080], sshPorts: [22, 2200] } }, facts);
+    const prerouting = rules(made.ruleset, "prerouting");
+    const exempt = prerouting.findIndex((line) => line.includes("tcp dport { 22, 2200, 2222, 8080 } accept"));
+    expect(exempt).toBeGreaterThan(-1);
+    expect(exempt).toBeLessThan(prerouting.findIndex((line) => line.includes("jump inbound_new")));
+    expect(rules(made.ruleset, "output").join("\n")).toContain('level 2 "system.slice/ssh.service" accept');
+    expect(explain(made).join("\n")).toContain("an SSH daemon listens on port 8080");
+  });
+
+  it("leaves forwarded connections alone unless a device is named", () => {
+    const usual = make();
+    expect(usual.ruleset).not.toContain("jump forwarded_new");
+    expect(explain(usual).join("\n")).toContain("containers and virtual machines behind this host are left alone");
+    const asked = make({ outbound: { networks: ["10.43.0.0/16"], forwarded: ["docker0", "br-*"] } });
+    const prerouting = rules(asked.ruleset, "prerouting");
+    for (const device of ["docker0", "br-*"]) {
+      const lines = prerouting.filter((line) => line.includes(`iifname "${device}"`));
+      expect(lines).toHaveLength(3);
+      for (const line of lines) expect(line).toContain("fib daddr type != local");
+    }
+    // To the outbound listener, never to the one for what comes to this host.
+    for (const line of asked.ruleset.split("\n").filter((text) => /forwarded_captured .*tproxy/.test(text)))
+      expect(line).toMatch(/to (127\.0\.0\.1|\[::1\]):4140/);
+    expect(asked.leaving).not.toContain("jump forwarded_captured");
   });
 });
 
