@@ -28,13 +28,14 @@ import { CommandError, EXIT, type ExitCode } from "./exit.ts";
 import { IdentitySeries } from "./identity-series.ts";
 import { type FollowedIdentity, followIdentity } from "./identity-source.ts";
 import { INTERCEPTION_FILE, interceptionFile } from "./intercept-file.ts";
-import { LeaseKeeper } from "./lease-keeper.ts";
-import { type ListenerFds, ownListeners, systemdListeners } from "./listeners.ts";
+import { type Family, LeaseKeeper, type ProbeResult } from "./lease-keeper.ts";
+import { type ListenerFds, ownListeners, refuseOtherPorts, systemdListeners } from "./listeners.ts";
 import { type AgentLogger, createLogger } from "./log.ts";
 import { membership } from "./membership.ts";
 import { descriptorLimit, MetricsStore, ProcessMetrics } from "./metrics/index.ts";
 import { NameService } from "./name-service.ts";
 import { dup } from "./posix.ts";
+import { Reassertion } from "./reassertion.ts";
 import { resolverFile } from "./resolver-file.ts";
 import { ResolverWatch } from "./resolver-watch.ts";
 import { openSockets, type SpiffeSockets } from "./spiffe/index.ts";
@@ -59,6 +60,9 @@ const GOODBYE_MS = 200;
 // Who takes over attaches as ready as its predecessor was: its first probes may take this long.
 const FIRST_PROBES_MS = 5_000;
 const POLL_MS = 50;
+// Until root has applied the rules and the first probe came through them: whoever starts after us waits for so long at most.
+const FIRST_INTERCEPTED_MS = 5_000;
+const API_SERVER = "kubernetes.default.svc";
 const POLICY_PORT = 8090;
 const DESTINATION_PORT = 8086;
 
@@ -102,6 +106,8 @@ class Agent {
   #registration: RegistrationState | undefined;
   #probes: Probes | undefined;
   #lease: LeaseKeeper | undefined;
+  readonly #reassertion = new Reassertion();
+  #apiServers: readonly string[] = [];
   #units: UnitWatch | undefined;
   // Beyond the workers' lives: one that starts again does not refill what clients have used up.
   readonly #rateBuckets = new SharedArrayBuffer(RATE_BUCKET_BYTES);
@@ -160,6 +166,7 @@ class Agent {
         "start the systemd unit, or set proxy.listeners: self",
       );
     this.#listeners = listeners;
+    refuseOtherPorts(listeners, config);
     // A predecessor still answers; two different answers on one port would help nobody.
     if (this.#predecessor === undefined) await this.#serveAdmin(listeners);
     await this.#identify();
@@ -195,12 +202,13 @@ class Agent {
     });
     this.#hub.keepInbound(this.#ports());
     this.#gauges();
-    this.#lease = new LeaseKeeper(this.#log, (family) => this.#intercepted(family));
+    this.#lease = new LeaseKeeper(this.#log, (family, result) => this.#intercepted(family, result));
     this.#lease.start();
     this.#units = new UnitWatch(config["interception.units"], () => this.#writeInterception(true));
     this.#units.start();
     if (this.#member !== undefined) await this.#register(this.#member);
     await this.#serveNames(listeners, identity);
+    void this.#findApiServer();
     this.#validity.look();
     await this.#serveSpiffe(identity);
     if (!this.#awaitsApproval) this.#manager.watchdog(() => this.#alive());
@@ -329,6 +337,7 @@ class Agent {
       this.#log.error("the mesh's configuration could not be stored", { why: (error as Error).message });
     }
     this.#writeInterception();
+    void this.#findApiServer();
     this.#probes?.configure(next.probes);
     this.#hub?.keepInbound(this.#ports());
     this.#hub?.retryNow();
@@ -448,13 +457,29 @@ class Agent {
     // As root the exemption of our own connections would exempt everybody's: such a set-up is for tests without rules.
     if (uid === 0) return;
     const unit = process.env["INVOCATION_ID"] === undefined ? undefined : "mesh-agent.service";
-    const file = interceptionFile(this.#config, this.#member?.configuration, this.#member?.enrollers ?? [], uid, unit);
+    const file = interceptionFile(
+      this.#config,
+      this.#member?.configuration,
+      this.#member?.enrollers ?? [],
+      this.#apiServers,
+      uid,
+      unit,
+    );
     const text = `${JSON.stringify(file, undefined, 2)}\n`;
     try {
       if (again || this.#store.read(INTERCEPTION_FILE)?.toString() !== text) this.#store.write(INTERCEPTION_FILE, text);
     } catch (error) {
       this.#log.error("the interception plan could not be written", { why: (error as Error).message });
     }
+  }
+
+  /** Its address is one of the captured networks, and whoever works on the cluster from here must not depend on us. */
+  async #findApiServer(): Promise<void> {
+    const domain = this.#member?.configuration.clusterDomain;
+    const found = domain === undefined ? undefined : await this.#names?.addresses(`${API_SERVER}.${domain}`);
+    if (found === undefined || found.length === 0 || `${found}` === `${this.#apiServers}`) return;
+    this.#apiServers = found;
+    this.#writeInterception();
   }
 
   /** Written again by every process, so that root looks whether everything is in its place. */
@@ -586,10 +611,26 @@ class Agent {
     if (!expired && workers.ready === workers.count && this.#state !== "ready") {
       this.#setState("ready");
       this.#log.info("ready", { workers: workers.count, afterMs: Date.now() - this.#startedAt });
-      if (this.#predecessor === undefined) void this.#manager.ready(this.#summary());
+      this.#lease?.hurry();
+      if (this.#predecessor === undefined) void this.#announceReady();
       else void this.#takeOver(this.#predecessor);
     }
     this.#attach?.setReadiness(this.#hostReadiness(workers));
+  }
+
+  /** Programs that start after us start when their connections come to us, or when it is clear that they will not. */
+  async #announceReady(): Promise<void> {
+    if (this.#capturesSomething()) {
+      const works = await this.#lease?.works(FIRST_INTERCEPTED_MS);
+      if (works === false) this.#log.warn("ready without interception: mesh-agent intercept verify tells why");
+    }
+    if (this.#stopping === undefined) await this.#manager.ready(this.#summary());
+  }
+
+  #capturesSomething(): boolean {
+    const { captureNetworks = [], ports = [] } = this.#member?.configuration ?? {};
+    const configured = this.#config["interception.capture"].length + this.#config["inbound.ports"].length;
+    return process.getuid?.() !== 0 && captureNetworks.length + ports.length + configured > 0;
   }
 
   /** Everything works: the command line and systemd turn to this process, then the predecessor drains. */
@@ -650,9 +691,23 @@ class Agent {
   }
 
   /** The rules are gone, or were never there: writing the plan again is how root hears of it. */
-  #intercepted(family: "v4" | "v6"): void {
-    if (family === "v4" && this.#lease?.status(family).intercepted === false) this.#writeInterception(true);
+  #intercepted(family: Family, result: ProbeResult): void {
+    this.#interceptionGauge(family);
+    const asked = this.#reassertion.result(family, result, performance.now());
+    if (asked && this.#config["interception.reassert"]) {
+      this.#metrics.registry.counter("mesh_agent_interception_reasserted_total", {}).add(1);
+      this.#writeInterception(true);
+      if (result === "lost") this.#lease?.hurry();
+    } else if (result === "lost") {
+      const remedy = "interception.reassert is false: mesh-agent intercept apply puts them back";
+      this.#log.error("the interception rules are gone and are left so", { family, remedy });
+    }
     this.#readinessChanged();
+  }
+
+  #interceptionGauge(family: Family): void {
+    const works = this.#lease?.status(family).intercepted === true ? 1 : 0;
+    this.#metrics.registry.gauge("mesh_agent_interception_works", { family }).set(works);
   }
 
   /** The certificate ran out, or there is a valid one again. Nothing is ever sent in clear because of it. */

@@ -64,6 +64,14 @@ const asPort = (v: unknown) =>
   Number.isInteger(Number(v)) && Number(v) > 0 && Number(v) < 65_536 ? Number(v) : undefined;
 const asUnit = (v: unknown) =>
   typeof v === "string" && /^[A-Za-z0-9:_.@-]{1,200}\.(?:service|scope|slice)$/.test(v) ? v : undefined;
+const asDevice = (v: unknown) =>
+  typeof v === "string" && v !== "lo" && /^(?:[A-Za-z0-9_.@-]{1,15}|[A-Za-z0-9_.@-]{1,14}\*)$/.test(v) ? v : undefined;
+/** A network, an address, or one port of an address. */
+const asDestination = (v: unknown): { readonly network: Cidr; readonly port: number | undefined } | undefined => {
+  const one = parseSocketAddress(String(v));
+  const network = parseCidr(one?.ip ?? String(v));
+  return network && { network, port: one?.port };
+};
 const ports = (initial: string, doc: string) => list(initial, doc, "ports (1 to 65535)", asPort);
 const cidrs = (initial: string, doc: string) =>
   list<Cidr>(initial, doc, "networks such as 10.0.0.0/8", (v) => parseCidr(String(v)));
@@ -226,6 +234,28 @@ export const KEYS = {
     "units such as legacy-app.service",
     asUnit,
   ),
+  "interception.groups": list(
+    "",
+    "Groups (names or numbers) whose connections are captured; not together with users or units.",
+    "groups",
+    asText,
+  ),
+  "interception.exempt": list(
+    "",
+    "Destinations inside the captured networks that are never captured, such as the Kubernetes API.",
+    "networks or addresses such as 10.96.0.1, 10.96.0.1:443, 10.97.0.0/16",
+    asDestination,
+  ),
+  "interception.forwarded": list(
+    "",
+    "Devices of containers or virtual machines whose connections to the captured networks go through the agent, under this host's identity; empty: they are left alone.",
+    "devices such as docker0, br-*",
+    asDevice,
+  ),
+  "interception.reassert": boolean(
+    true,
+    "Rules that somebody else took away are put back within seconds; false: that they are gone is only reported.",
+  ),
   "interception.onDeathInbound": choice(
     ["closed", "open"],
     "closed",
@@ -277,16 +307,35 @@ export function decodeConfig(source: string, file: string): Config {
   const lines = new LineCounter();
   const document = parseDocument(source, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const broken = document.errors[0];
-  if (broken !== undefined) throw wrong(file, lines.linePos(broken.pos[0]).line, broken.message);
+  if (broken !== undefined)
+    throw wrong(file, lines.linePos(broken.pos[0]).line, explainSyntax(broken.code, source.slice(broken.pos[0])));
   const values: Record<string, unknown> = {};
   for (const [key, spec] of Object.entries(KEYS))
     values[key] = spec.initial === undefined ? undefined : initialOf(key, spec);
   const root = document.contents;
   if (root !== null && !(isScalar(root) && root.value === null)) {
     if (!isMap(root)) throw wrong(file, 1, "expected keys and values");
-    readMap(root, "", values, file, lines);
+    readMap(root, "", values, file, lines, new Set());
   }
   return Object.freeze(values) as Config;
+}
+
+/** The parser's own words speak of its interface to some of those who made a mistake. */
+function explainSyntax(code: string, at: string): string {
+  const [line = ""] = at.split("\n");
+  switch (code) {
+    case "DUPLICATE_KEY":
+      return `${/^["']?([^"':\s]+)/.exec(line)?.[1] ?? "a key"}: stands twice in its section`;
+    case "MULTIPLE_DOCS":
+      return "expected one document, found another one after ---";
+    case "TAB_AS_INDENT":
+      return "expected spaces before the key, found a tab";
+    case "BAD_INDENT":
+    case "MISSING_CHAR":
+      return `expected a YAML key and value, found something unfinished at ${JSON.stringify(line.slice(0, 40))}`;
+    default:
+      return `not YAML (${code.toLowerCase().replaceAll("_", " ")}) at ${JSON.stringify(line.slice(0, 40))}`;
+  }
 }
 
 function initialOf(key: string, spec: Field<unknown>): unknown {
@@ -301,6 +350,7 @@ function readMap(
   values: Record<string, unknown>,
   file: string,
   lines: LineCounter,
+  seen: Set<string>,
 ): void {
   for (const pair of map.items) {
     const name = isScalar(pair.key) ? String(pair.key.value) : "";
@@ -309,7 +359,7 @@ function readMap(
     const key = prefix + name;
     if (isMap(pair.value)) {
       if (!Object.keys(KEYS).some((known) => known.startsWith(`${key}.`))) throw wrong(file, line, unknownKey(key));
-      readMap(pair.value, `${key}.`, values, file, lines);
+      readMap(pair.value, `${key}.`, values, file, lines, seen);
       continue;
     }
     if (!Object.hasOwn(KEYS, key)) {
@@ -322,6 +372,9 @@ function readMap(
         continue;
       throw wrong(file, line, unknownKey(key));
     }
+    // Once in its section, and once more with a dot.
+    if (seen.has(key)) throw wrong(file, line, `${key}: stands twice`);
+    seen.add(key);
     const spec: Field<unknown> = KEYS[key as ConfigKey];
     const raw = isScalar(pair.value) ? pair.value.value : (pair.value as { toJSON?(): unknown } | null)?.toJSON?.();
     const value = spec.parse(raw ?? "");
@@ -331,12 +384,16 @@ function readMap(
 }
 
 function unknownKey(key: string): string {
-  const near = Object.keys(KEYS).find(
-    (known) => known.toLowerCase() === key.toLowerCase() || known.endsWith(`.${key}`),
-  );
-  return `${key}: unknown key${near === undefined ? "" : `; did you mean ${near}?`}`;
+  const known = Object.keys(KEYS);
+  const near = known.find((each) => each.toLowerCase() === key.toLowerCase() || each.endsWith(`.${key}`));
+  if (near !== undefined) return `${key}: unknown key; did you mean ${near}?`;
+  if (known.some((each) => each.startsWith(`${key}.`))) return `${key}: expected keys beneath it, found a value`;
+  const section = key.slice(0, Math.max(0, key.lastIndexOf(".")));
+  const inside = known.filter((each) => each.startsWith(`${section}.`)).map((each) => each.slice(section.length + 1));
+  const sections = [...new Set(known.map((each) => each.slice(0, each.indexOf("."))))];
+  return `${key}: unknown key; expected ${inside.length > 0 ? `one of ${inside.join(", ")}` : `a section: ${sections.join(", ")}`}`;
 }
 
 function wrong(file: string, line: number, what: string): CommandError {
-  return new CommandError(EXIT.configuration, `${file}:${line}: ${what}`, "mesh-agent config check names every key");
+  return new CommandError(EXIT.configuration, `${file}:${line}: ${what}`, "mesh-agent config keys lists every key");
 }

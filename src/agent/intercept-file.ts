@@ -10,12 +10,14 @@ export const INTERCEPTION_FILE = "interception.json";
 
 /**
  * What should be captured, from what the cluster and the operator said.
+ * @param apiServers - Addresses of the Kubernetes API.
  * @param uid - The agent's own, whose connections are exempt.
  */
 export function interceptionFile(
   config: Config,
   mesh: MeshConfiguration | undefined,
   enrollers: readonly string[],
+  apiServers: readonly string[],
   uid: number,
   unit: string | undefined,
 ): InterceptionFile {
@@ -29,13 +31,22 @@ export function interceptionFile(
     const address = parseSocketAddress(text);
     return address === undefined ? [] : [{ network: address.ip, port: address.port, reason }];
   });
+  const never = [
+    ...config["interception.exempt"].map(({ network, port }) => ({
+      network: formatCidr(network),
+      reason: "interception.exempt",
+      ...(port === undefined ? {} : { port }),
+    })),
+    ...apiServers.map((network) => ({ network, port: 443, reason: "Kubernetes API" })),
+  ];
   return {
     format: 1,
     outbound: {
       networks: [...networks],
       onDeath: config["interception.onDeathOutbound"],
       proxyPort: config["outbound.port"],
-      exempt,
+      exempt: [...exempt, ...never],
+      forwarded: [...config["interception.forwarded"]],
       ...selection(config),
     },
     inbound: {
@@ -49,31 +60,35 @@ export function interceptionFile(
   };
 }
 
-/** @throws CommandError (64) for a user that this host does not know, and for users and units together. */
+/** @throws CommandError (64) for a user or group that this host does not know, and for more than one kind of them. */
 function selection(config: Config): Pick<NonNullable<InterceptionFile["outbound"]>, "selection"> {
   const users = config["interception.users"];
+  const groups = config["interception.groups"];
   const units = config["interception.units"];
-  if (users.length > 0 && units.length > 0)
-    throw new CommandError(
-      EXIT.configuration,
-      "interception.users and interception.units are both set",
-      "choose one of them",
-    );
+  const given = [
+    ...(users.length > 0 ? ["interception.users"] : []),
+    ...(groups.length > 0 ? ["interception.groups"] : []),
+    ...(units.length > 0 ? ["interception.units"] : []),
+  ];
+  if (given.length > 1)
+    throw new CommandError(EXIT.configuration, `${given.join(" and ")} are both set`, "choose one of them");
   if (units.length > 0) return { selection: { units } };
-  if (users.length > 0) return { selection: { uids: users.map(uidOf) } };
+  if (users.length > 0) return { selection: { uids: users.map((name) => idOf("user", name)) } };
+  if (groups.length > 0) return { selection: { gids: groups.map((name) => idOf("group", name)) } };
   return {};
 }
 
-function uidOf(user: string): number {
-  if (/^\d{1,9}$/.test(user)) return Number(user);
-  const line = readFileSync("/etc/passwd", "utf8")
+function idOf(kind: "user" | "group", name: string): number {
+  if (/^\d{1,9}$/.test(name)) return Number(name);
+  const file = kind === "user" ? "/etc/passwd" : "/etc/group";
+  const line = readFileSync(file, "utf8")
     .split("\n")
-    .find((entry) => entry.startsWith(`${user}:`));
+    .find((entry) => entry.startsWith(`${name}:`));
   if (line === undefined)
     throw new CommandError(
       EXIT.configuration,
-      `interception.users: there is no user ${user}`,
-      "name one of /etc/passwd, or a number",
+      `interception.${kind}s: there is no ${kind} ${name}`,
+      `name one of ${file}, or a number`,
     );
   return Number(line.split(":")[2]);
 }

@@ -3,9 +3,15 @@ import { connect } from "node:net";
 import { LEASE, PROBE } from "../bootstrap/interception/index.ts";
 import type { Logger } from "../proxy/core/log.ts";
 
-type Family = "v4" | "v6";
+export type Family = "v4" | "v6";
 
 const PROBE_TIMEOUT_MS = 1_000;
+// After a start or a change of the rules: programs that were told to wait for us are waiting.
+const EAGER_EVERY_MS = 200;
+const EAGER_ROUNDS = 25;
+
+/** `lost`: it worked the last time; `fails`: it did not. */
+export type ProbeResult = "works" | "lost" | "fails";
 
 /** What the keeper last saw, per address family. */
 export interface LeaseStatus {
@@ -21,28 +27,53 @@ export interface LeaseStatus {
  */
 export class LeaseKeeper {
   readonly #log: Logger;
-  readonly #onResult: (family: Family) => void;
+  readonly #onResult: (family: Family, result: ProbeResult) => void;
   readonly #status: Record<Family, LeaseStatus> = {
     v4: { intercepted: false, why: "not tried yet" },
     v6: { intercepted: false, why: "not tried yet" },
   };
   readonly #sockets: Partial<Record<Family, UdpSocket>> = {};
   #timer: NodeJS.Timeout | undefined;
+  #eager = 0;
+  readonly #waiting = new Set<() => void>();
+  // One at a time: an older one that times out would contradict a newer one that has come through.
+  readonly #probing = new Set<Family>();
 
   /** @param onResult - A family's state changed, or a probe failed again. */
-  constructor(log: Logger, onResult: (family: Family) => void) {
+  constructor(log: Logger, onResult: (family: Family, result: ProbeResult) => void) {
     this.#log = log;
     this.#onResult = onResult;
   }
 
   /** Harmless when repeated, as {@link stop}. */
   start(): void {
-    this.#timer ??= setInterval(() => this.#round(), LEASE.renewEveryMs);
+    if (this.#timer === undefined) this.hurry();
+  }
+
+  /** Looks now, and often until something works: the rules have just changed, or a worker has just begun to accept. */
+  hurry(): void {
+    this.#eager = EAGER_ROUNDS;
     this.#round();
   }
 
+  /** Resolves with whether connections come to us, as soon as they do or the time is over. */
+  works(withinMs: number): Promise<boolean> {
+    const { v4, v6 } = this.#status;
+    if (v4.intercepted || v6.intercepted) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const done = (worked: boolean) => {
+        clearTimeout(limit);
+        this.#waiting.delete(work);
+        resolve(worked);
+      };
+      const work = () => done(true);
+      const limit = setTimeout(() => done(false), withinMs);
+      this.#waiting.add(work);
+    });
+  }
+
   stop(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     this.#timer = undefined;
     for (const family of ["v4", "v6"] as const) {
       this.#sockets[family]?.close();
@@ -55,16 +86,23 @@ export class LeaseKeeper {
   }
 
   #round(): void {
+    clearTimeout(this.#timer);
+    const { v4, v6 } = this.#status;
+    const eager = !v4.intercepted && !v6.intercepted && this.#eager-- > 0;
+    this.#timer = setTimeout(() => this.#round(), eager ? EAGER_EVERY_MS : LEASE.renewEveryMs);
     this.#probe("v4");
     this.#probe("v6");
   }
 
   #probe(family: Family): void {
+    if (this.#probing.has(family)) return;
+    this.#probing.add(family);
     const socket = connect({ host: PROBE[family], port: PROBE.port, timeout: PROBE_TIMEOUT_MS });
     let settled = false;
     const settle = (intercepted: boolean, why: string) => {
       if (settled) return;
       settled = true;
+      this.#probing.delete(family);
       socket.destroy();
       this.#settled(family, intercepted, why);
     };
@@ -83,12 +121,13 @@ export class LeaseKeeper {
     if (this.#timer === undefined) return;
     if (intercepted) this.#renew(family);
     if (before.intercepted === intercepted) {
-      if (!intercepted) this.#onResult(family);
+      if (!intercepted) this.#onResult(family, "fails");
       return;
     }
     if (intercepted) this.#log.info("interception works", { family });
     else this.#log.warn("interception does not work", { family, why });
-    this.#onResult(family);
+    this.#onResult(family, intercepted ? "works" : "lost");
+    if (intercepted) for (const work of this.#waiting) work();
   }
 
   #renew(family: Family): void {

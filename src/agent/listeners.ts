@@ -1,7 +1,7 @@
 import { fstatSync } from "node:fs";
 import type { Config } from "./config.ts";
 import { CommandError, EXIT } from "./exit.ts";
-import { transparentListener } from "./posix.ts";
+import { localPort, transparentListener } from "./posix.ts";
 
 /** Which of the agent's listening sockets a descriptor is, after systemd's `FileDescriptorName=`. */
 export type ListenerRole = "inbound" | "outbound" | "admin" | "control" | "dns";
@@ -32,6 +32,23 @@ export function systemdListeners(
     found.set(role, [...(found.get(role) ?? []), FIRST_FD + i]);
   }
   return found;
+}
+
+/**
+ * The rules send connections to the configured ports, and systemd listens where its units say: these must be the same.
+ * @throws CommandError (64) naming the key and the unit that differ.
+ */
+export function refuseOtherPorts(listeners: ListenerFds, config: Config): void {
+  for (const role of ["inbound", "outbound"] as const)
+    for (const fd of listeners.get(role) ?? []) {
+      const port = localPort(fd);
+      if (port !== undefined && port !== config[`${role}.port`])
+        throw new CommandError(
+          EXIT.configuration,
+          `${role}.port is ${config[`${role}.port`]}, but systemd listens on ${port}`,
+          `systemctl edit mesh-agent-${role}.socket, or take ${role}.port out of the configuration`,
+        );
+    }
 }
 
 /** Opens the two intercepting listeners ourselves: in containers and the lab, where systemd does not. */

@@ -52,6 +52,12 @@ export class NameService {
     for (const { ip, port } of bound) this.#options.log.info("answering DNS for the cluster domain", { ip, port });
   }
 
+  /** Addresses of a name of the cluster, remembered ones while the enroller is away; empty if there are none. */
+  async addresses(name: string): Promise<readonly string[]> {
+    const answer = await this.#names.lookup(name);
+    return answer.kind === "found" ? answer.addresses : [];
+  }
+
   close(): void {
     clearInterval(this.#saving);
     this.#save();

@@ -69,6 +69,7 @@ const SIGNATURES = {
   setsockopt: { arguments: ["i32", "i32", "i32", "buffer", "u32"], return: "i32" },
   getsockopt: { arguments: ["i32", "i32", "i32", "buffer", "buffer"], return: "i32" },
   bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
+  getsockname: { arguments: ["i32", "buffer", "buffer"], return: "i32" },
   connect: { arguments: ["i32", "buffer", "u32"], return: "i32" },
   listen: { arguments: ["i32", "i32"], return: "i32" },
   close: { arguments: ["i32"], return: "i32" },
@@ -165,6 +166,21 @@ export function transparentListener(options: TransparentListenerOptions): number
  */
 export function setUserTimeout(fd: number, ms: number): void {
   setOption(fd, SOL_TCP, TCP_USER_TIMEOUT, ms);
+}
+
+/**
+ * The port that an internet socket is bound to.
+ * @returns undefined for a socket of another kind.
+ * @throws PosixError `ENOTSOCK`, `EBADF`.
+ */
+export function localPort(fd: number): number | undefined {
+  const name = Buffer.alloc(128);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(name.length);
+  check("getsockname", libc().getsockname(fd, name, length));
+  const family = name.readUInt16LE(0);
+  // Family, then port in network order, in both kinds.
+  return family === AF_INET || family === AF_INET6 ? name.readUInt16BE(2) : undefined;
 }
 
 /**

@@ -211,6 +211,18 @@ export const FAMILIES: readonly Family[] = [
     "Messages refused for breaking HTTP's rules, before they were requests",
     fixed,
   ),
+  registry(
+    "gauge",
+    "mesh_agent_interception_works",
+    "1 while the last probe of this family came to the agent through the rules",
+    fixed,
+  ),
+  registry(
+    "counter",
+    "mesh_agent_interception_reasserted_total",
+    "How often the rules were asked for again because probes did not come to the agent",
+    fixed,
+  ),
   registry("counter", "mesh_agent_metrics_overflow_total", "Label sets refused because their family was full", fixed),
 ];
 

@@ -2,7 +2,15 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, it } from "vitest";
-import { close, dup, PosixError, peerCredentials, selfTest, setUserTimeout } from "../../../src/agent/posix.ts";
+import {
+  close,
+  dup,
+  localPort,
+  PosixError,
+  peerCredentials,
+  selfTest,
+  setUserTimeout,
+} from "../../../src/agent/posix.ts";
 
 const servers: Server[] = [];
 afterEach(() => {
@@ -23,6 +31,24 @@ async function listening(): Promise<{ server: Server; fd: number; port: number }
 }
 
 describe("posix", () => {
+  it("tells the port of an internet socket, and none of another kind", async () => {
+    const { fd, port } = await listening();
+    expect(localPort(fd)).toBe(port);
+    const six = createServer();
+    servers.push(six);
+    six.listen(0, "::1");
+    await once(six, "listening");
+    const handle = Reflect.get(six, "_handle") as object;
+    expect(localPort(Number(Reflect.get(handle, "fd")))).toBe((six.address() as { port: number }).port);
+    const path = `/tmp/mesh-agent-posix-${process.pid}.sock`;
+    const unix = createServer();
+    servers.push(unix);
+    unix.listen(path);
+    await once(unix, "listening");
+    expect(localPort(Number(Reflect.get(Reflect.get(unix, "_handle") as object, "fd")))).toBeUndefined();
+    expect(() => localPort(-1)).toThrow("EBADF");
+  });
+
   it("passes its self-test on the main thread and in a worker, without a warning", async () => {
     const warnings: Error[] = [];
     const note = (warning: Error) => warnings.push(warning);
