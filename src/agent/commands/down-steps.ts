@@ -7,13 +7,8 @@ import { INTERCEPTION_PLAN } from "./intercept.ts";
 import { leaveRules, removeRules } from "./intercept-actions.ts";
 import { HOST } from "./names-actions.ts";
 import type { Format } from "./output.ts";
+import { Steps } from "./steps.ts";
 import { PATHS, SERVICE, SOCKETS } from "./units.ts";
-
-/** One step of leaving. */
-interface Step {
-  readonly name: string;
-  readonly result: string;
-}
 
 /**
  * Undoes `up` in reverse: no new connections are captured, the cluster lets go of the host, what is open finishes, the
@@ -21,26 +16,30 @@ interface Step {
  * @throws CommandError of the step that failed; what comes after it is left as it was, and the same command goes on there.
  */
 export async function down(socket: string, output: Format): Promise<void> {
-  const steps: Step[] = [];
-  const say = (name: string, result: string) => {
-    steps.push({ name, result });
-    if (output === "text") process.stdout.write(`${result}\n`);
-  };
+  const steps = new Steps(output, (_, result) => result);
+  await steps.run(() => left(socket, steps));
+}
+
+async function left(socket: string, steps: Steps): Promise<void> {
   const hasUnits = process.getuid?.() === 0 && existsSync("/run/systemd/system") && existsSync(INTERCEPTION_PLAN);
   if (hasUnits) {
+    steps.begin("interception");
     await leaveRules(INTERCEPTION_PLAN);
-    say("interception", "No new connection is captured.");
+    steps.say("No new connection is captured.");
   }
-  say("mesh", await leaveMesh(socket, hasUnits));
+  steps.begin("mesh");
+  steps.say(await leaveMesh(socket, hasUnits));
   if (hasUnits) {
+    steps.begin("units");
     stopUnits();
-    say("units", "Stopped and disabled the units.");
+    steps.say("Stopped and disabled the units.");
+    steps.begin("names");
     await unwire(HOST);
-    say("names", "The host's resolver is as it was before.");
+    steps.say("The host's resolver is as it was before.");
+    steps.begin("rules");
     await removeRules(INTERCEPTION_PLAN);
-    say("rules", "Removed: table inet mesh_agent, routing rules and routes.");
+    steps.say("Removed: table inet mesh_agent, routing rules and routes.");
   }
-  if (output === "json") process.stdout.write(`${JSON.stringify({ steps }, undefined, 2)}\n`);
 }
 
 /** @param goOn - There is more to undo than the agent, also on a host where it does not run. */

@@ -13,6 +13,8 @@ export interface HostProbes {
   /** As `uname -r` says it. */
   readonly kernel: () => string;
   readonly missingKernelFeature: () => Promise<MissingFeature | undefined>;
+  /** Rows of `ss --listening --tcp --numeric --processes`. */
+  readonly listening: () => Promise<string>;
 }
 
 // Sockets with a name per unit, `Sockets=`, `OnSuccess=` and what else the units say.
@@ -30,12 +32,14 @@ export const hostProbes: HostProbes = {
   },
   kernel: release,
   missingKernelFeature: () => missingKernelFeature(runProgram),
+  listening: async () =>
+    (await runProgram("ss", ["--listening", "--tcp", "--numeric", "--processes", "--no-header"])).stdout,
 };
 
 /**
  * Finds out whether this host can be meshed. Nothing is changed.
  * @returns what was found, for the operator.
- * @throws CommandError: 64 a host that is too old, 73 without what the rules need, 77 not root.
+ * @throws CommandError: 64 a host that is too old or a port that is taken, 73 without what the rules need, 77 not root.
  */
 export async function preflight(config: Config, host: HostProbes): Promise<string> {
   if (!host.isRoot()) throw new CommandError(EXIT.notPermitted, "up needs root", "sudo mesh-agent up …");
@@ -59,6 +63,7 @@ export async function preflight(config: Config, host: HostProbes): Promise<strin
       `Linux ${host.kernel()} is older than ${LEAST_KERNEL.join(".")}`,
       "boot a newer kernel",
     );
+  refuseTakenPorts(config, await host.listening());
   const said = await host.version("nft");
   if (said === undefined) throw new CommandError(EXIT.interception, "nft is not installed", "apt install nftables");
   const nft = numbers(said);
@@ -78,6 +83,35 @@ export async function preflight(config: Config, host: HostProbes): Promise<strin
   if (config["identity.source"] !== "enroller")
     return `identity comes from ${config["identity.source"] === "files" ? "files" : "a SPIFFE Workload API"}: nothing to join`;
   return `Linux ${kernel?.join(".") ?? host.kernel()}, systemd ${systemd ?? "?"}, nftables ${nft?.join(".") ?? "?"}`;
+}
+
+// What a listener on such an address leaves to nobody else.
+const WILDCARDS = ["*", "0.0.0.0", "[::]"];
+
+/** Ours are held by systemd, before and while the agent runs; anybody else's would make the units fail one by one. */
+function refuseTakenPorts(config: Config, rows: string): void {
+  const admin = config["admin.address"];
+  const wanted = [
+    { key: "inbound.port", role: "inbound", port: config["inbound.port"], on: undefined },
+    { key: "outbound.port", role: "outbound", port: config["outbound.port"], on: ["127.0.0.1", "[::1]"] },
+    { key: "admin.address", role: "admin", port: admin.port, on: [admin.ip] },
+  ];
+  for (const row of rows.split("\n")) {
+    const [, , , local = ""] = row.trim().split(/\s+/);
+    const colon = local.lastIndexOf(":");
+    const [ip, port] = [local.slice(0, colon), Number(local.slice(colon + 1))];
+    const ours = wanted.find(
+      (each) => each.port === port && (each.on === undefined || WILDCARDS.includes(ip) || each.on.includes(ip)),
+    );
+    const holders = [...row.matchAll(/\("([^"]+)",pid=(\d+)/g)];
+    if (ours === undefined || holders.some(([, name]) => name === "systemd" || name === "mesh-agent")) continue;
+    const [, name, pid] = holders[0] ?? [];
+    throw new CommandError(
+      EXIT.configuration,
+      `port ${port} is taken${name === undefined ? "" : ` by ${name} (process ${pid})`}`,
+      `stop what listens there; or change ${ours.key}, and ListenStream= of mesh-agent-${ours.role}.socket with it`,
+    );
+  }
 }
 
 /** The first dotted number in a text. */

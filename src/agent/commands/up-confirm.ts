@@ -1,6 +1,9 @@
 import { execFileSync } from "node:child_process";
+import { Resolver } from "node:dns/promises";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { readLiveConnections } from "../../bootstrap/interception/index.ts";
+import { nameservers, withoutStub } from "../../bootstrap/resolver/index.ts";
 import type { Config } from "../config.ts";
 import { CommandError, EXIT } from "../exit.ts";
 import type { AgentStatus } from "../status.ts";
@@ -23,14 +26,45 @@ export interface HostState {
   readonly defaultRoutes: string;
   /** `local remote` of every SSH connection that others opened to this host. */
   readonly sessions: readonly string[];
+  /** Those of the host's own name servers that answer. */
+  readonly nameServers: readonly string[];
 }
 
-export function readHostState(config: Config): HostState {
+// Each of at most three; a server that is slower than this is no use to a program either.
+const DNS_MS = 2_000;
+
+export async function readHostState(config: Config): Promise<HostState> {
   const routes = (family: string) => output("ip", [family, "route", "show", "default"]);
   const sessions = readLiveConnections()
     .filter(({ incoming, local }) => incoming && config["interception.sshPorts"].includes(local.port))
     .map(({ local, remote }) => `${local.ip}:${local.port} ${remote.ip}:${remote.port}`);
-  return { defaultRoutes: `${routes("-4")}${routes("-6")}`, sessions };
+  return { defaultRoutes: `${routes("-4")}${routes("-6")}`, sessions, nameServers: await answeringNameServers() };
+}
+
+/** Any answer is one: whether the name exists is not the question. */
+async function answeringNameServers(): Promise<string[]> {
+  let servers: readonly string[];
+  try {
+    servers = nameservers(withoutStub(readFileSync("/etc/resolv.conf", "latin1"))).slice(0, 3);
+  } catch {
+    return [];
+  }
+  const answers = await Promise.all(
+    servers.map(async (server) => {
+      const resolver = new Resolver({ timeout: DNS_MS, tries: 1 });
+      try {
+        resolver.setServers([server]);
+        await resolver.resolveNs(".");
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code ?? "";
+        return ["ETIMEOUT", "ECONNREFUSED", "EINVAL", "EBADSTR", "ERR_INVALID_IP_ADDRESS"].includes(code)
+          ? []
+          : [server];
+      }
+      return [server];
+    }),
+  );
+  return answers.flat();
 }
 
 /**
@@ -74,6 +108,8 @@ export function compareHostState(before: HostState, after: HostState, status: Ag
   // The one that ended because its user left is told apart by asking only whether all are gone.
   if (before.sessions.length > 0 && !before.sessions.some((session) => open.has(session)))
     faults.push("no SSH session that was open is open any more");
+  if (before.nameServers.length > 0 && after.nameServers.length === 0)
+    faults.push(`no name server answers any more: ${before.nameServers.join(", ")}`);
   if (!status.interception.v4 && !status.interception.v6)
     faults.push(`no connection comes to the agent: ${status.interception.why}`);
   if (status.registration?.attached === false) faults.push("the enroller cannot be reached");

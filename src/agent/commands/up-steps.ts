@@ -11,7 +11,8 @@ import { ask } from "./control-client.ts";
 import { namesInPlace } from "./names-actions.ts";
 import type { Format } from "./output.ts";
 import { hostProbes, preflight } from "./preflight.ts";
-import { SERVICE } from "./units.ts";
+import { Steps } from "./steps.ts";
+import { SERVICE, SOCKETS } from "./units.ts";
 import { armRevert, compareHostState, confirm, disarmRevert, isRevertArmed, readHostState } from "./up-confirm.ts";
 
 export interface UpOptions {
@@ -31,56 +32,60 @@ const AWAITS_APPROVAL = "waits for the approval";
 // The path unit, nft and the next self-probe.
 const INTERCEPTED_MS = 15_000;
 
-/** One step of the set-up: what was done, or why it was not needed. */
-interface Step {
-  readonly name: string;
-  readonly result: string;
-}
-
 /**
  * From a join string to a registered host: each step says what it found, and nothing is changed before what can be
  * checked was checked. Harmless when repeated.
  * @throws CommandError of the step that failed, with its remedy.
  */
 export async function up(options: UpOptions): Promise<void> {
+  const steps = new Steps(options.output, (name, result) => `${name.padEnd(14)} ${result}`);
+  await steps.run(() => meshed(options, steps));
+}
+
+async function meshed(options: UpOptions, steps: Steps): Promise<void> {
+  steps.begin("configuration");
   const config = loadConfig(options.config);
-  const steps: Step[] = [];
-  const say = (name: string, result: string) => {
-    steps.push({ name, result });
-    if (options.output === "text") process.stdout.write(`${name.padEnd(14)} ${result}\n`);
-  };
-  say("preflight", await preflight(config, hostProbes));
-  say("join string", storeJoinString(config, options.join));
-  const before = readHostState(config);
+  steps.begin("preflight");
+  steps.say(await preflight(config, hostProbes));
+  steps.begin("join string");
+  steps.say(storeJoinString(config, options.join));
+  const before = await readHostState(config);
+  steps.begin("service");
   // Only while nothing of ours is in place yet: a host that is meshed already has nothing to confirm.
   const fresh = isRevertArmed() || !(await tableExists(runProgram));
   if (fresh) armRevert();
-  say("service", startService(options.join !== undefined));
+  steps.say(startService(options.join !== undefined));
+  steps.begin("identity");
   const status = await waitReady(options, (result) => {
     if (options.output === "text" && process.stdout.isTTY)
       process.stdout.write(`${"waiting".padEnd(14)} ${result}\u001b[K\r`);
   });
-  say("identity", status.identity?.name ?? "none");
-  if (status.identityProblem !== undefined) say("problem", status.identityProblem);
-  say(
-    "registration",
+  steps.say(status.identity?.name ?? "none");
+  if (status.identityProblem !== undefined) {
+    steps.begin("problem");
+    steps.say(status.identityProblem);
+  }
+  steps.begin("registration");
+  steps.say(
     `${status.workload?.namespace}/${status.workload?.name} is ${status.registration?.ready === true ? "Ready" : "registered"}`,
   );
-  say("names", `by ${(await namesInPlace()) ?? "nothing of ours: mesh-agent names plan"}`);
+  steps.begin("names");
+  steps.say(`by ${(await namesInPlace()) ?? "nothing of ours: mesh-agent names plan"}`);
+  steps.begin("interception");
   const settled = fresh ? await intercepted(options, status) : status;
   const { v4, v6, why } = settled.interception;
-  say(
-    "interception",
+  steps.say(
     v4 || v6
       ? `works for ${[v4 ? "IPv4" : "", v6 ? "IPv6" : ""].filter((s) => s !== "").join(" and ")}`
       : `not in place: ${why}`,
   );
+  steps.begin("confirmation");
   if (fresh) {
-    const faults = compareHostState(before, readHostState(config), settled);
-    say("confirmation", await confirm(faults, options.yes || options.output === "json"));
-  } else say("confirmation", "not needed: the rules were in place before");
-  if (options.output === "json") process.stdout.write(`${JSON.stringify({ steps, status }, undefined, 2)}\n`);
-  else
+    const faults = compareHostState(before, await readHostState(config), settled);
+    steps.say(await confirm(faults, options.yes || options.output === "json"));
+  } else steps.say("not needed: the rules were in place before");
+  steps.add({ status });
+  if (options.output === "text")
     process.stdout.write(
       "\nmesh-agent status shows this host; mesh-agent tap shows its requests; mesh-agent down leaves.\n",
     );
@@ -126,15 +131,39 @@ function startService(afresh: boolean): string {
     systemctl(afresh ? "restart" : "start", SERVICE);
     return afresh ? "enabled and started afresh" : "enabled and started";
   } catch (error) {
-    const lines = String((error as { stderr?: Buffer }).stderr ?? "")
-      .trim()
-      .split("\n");
-    throw new CommandError(
-      EXIT.failure,
-      `${SERVICE} did not start: ${lines.at(-1) ?? ""}`,
-      `journalctl -u ${SERVICE} -n 20 tells why`,
-    );
+    throw startFailure(String((error as { stderr?: Buffer }).stderr ?? ""));
   }
+}
+
+/** The agent's own last word and status where there are such; else the socket that failed, or what systemctl said. */
+function startFailure(stderr: string): CommandError {
+  const socket = SOCKETS.find((unit) => isFailed(unit));
+  const said = query("journalctl", ["-u", SERVICE, "-n", "20", "-o", "cat", "--no-pager", "-r"])
+    .split("\n")
+    .find((line) => line.startsWith("mesh-agent: "));
+  const status = Number(query("systemctl", ["show", "-p", "ExecMainStatus", "--value", SERVICE]));
+  const known = Object.values(EXIT).find((code) => code === status && code !== EXIT.ok);
+  if (socket === undefined && said !== undefined && known !== undefined) {
+    const [cause = "", remedy] = said.slice("mesh-agent: ".length).split(" — ");
+    return new CommandError(known, cause, remedy);
+  }
+  return new CommandError(
+    EXIT.failure,
+    `${SERVICE} did not start: ${socket === undefined ? (stderr.trim().split("\n").at(-1) ?? "") : `${socket} failed`}`,
+    `journalctl -u ${socket ?? SERVICE} -n 20 tells why`,
+  );
+}
+
+function query(program: string, args: readonly string[]): string {
+  try {
+    return execFileSync(program, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"], timeout: 20_000 });
+  } catch {
+    return "";
+  }
+}
+
+function isFailed(unit: string): boolean {
+  return query("systemctl", ["show", "-p", "ActiveState", "--value", unit]).trim() === "failed";
 }
 
 async function waitReady(options: UpOptions, progress: (result: string) => void): Promise<AgentStatus> {

@@ -7,5 +7,5 @@
  */
 export { type Choice, detect, type ResolverFacts, type Wiring } from "./detect.ts";
 export { parseResolverFile, RESOLVER_FILE, type ResolverFile, STUB, WIRINGS } from "./model.ts";
-export { caveats, withoutStub, withStub } from "./resolv-conf.ts";
+export { caveats, nameservers, withoutStub, withStub } from "./resolv-conf.ts";
 export { type Host, inPlace, type Run, readFacts, unwire, WiringError, wire } from "./wiring.ts";

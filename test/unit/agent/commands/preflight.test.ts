@@ -11,7 +11,18 @@ const GOOD: HostProbes = {
     Promise.resolve(program === "nft" ? "nftables v1.0.6 (Lester Gooch #5)\n" : "systemd 252 (252.39-1~deb12u2)\n+PAM"),
   kernel: () => "6.1.0-18-cloud-amd64",
   missingKernelFeature: () => Promise.resolve(undefined),
+  listening: () =>
+    Promise.resolve(
+      [
+        'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=7,fd=3))',
+        'LISTEN 0 4096 *:4143 *:* users:(("mesh-agent",pid=70,fd=3),("systemd",pid=1,fd=40))',
+        'LISTEN 0 4096 127.0.0.1:4140 0.0.0.0:* users:(("systemd",pid=1,fd=41))',
+        'LISTEN 0 4096 10.0.0.5:4191 0.0.0.0:* users:(("other",pid=9,fd=3))',
+        "",
+      ].join("\n"),
+    ),
 };
+const listens = (row: string): Partial<HostProbes> => ({ listening: () => Promise.resolve(`${row}\n`) });
 const says = (program: string, text: string | undefined): Partial<HostProbes> => ({
   version: (asked) => (asked === program ? Promise.resolve(text) : GOOD.version(asked)),
 });
@@ -35,6 +46,19 @@ describe("the preflight of up", () => {
       },
       73,
       "the kernel lacks transparent proxying (tproxy)",
+    ],
+    [
+      "a taken inbound port",
+      listens('LISTEN 0 5 10.0.0.5:4143 0.0.0.0:* users:(("envoy",pid=912,fd=3))'),
+      64,
+      "port 4143 is taken by envoy (process 912)",
+    ],
+    ["a taken outbound port", listens("LISTEN 0 5 [::1]:4140 [::]:*"), 64, "port 4140 is taken"],
+    [
+      "a taken admin port",
+      listens('LISTEN 0 5 *:4191 *:* users:(("linkerd2-proxy",pid=12,fd=3))'),
+      64,
+      "port 4191 is taken by linkerd2-proxy (process 12)",
     ],
   ])("refuses %s with one line and its status", async (_, change, exitCode, message) => {
     const error: CommandError = await preflight(config, { ...GOOD, ...change }).then(
