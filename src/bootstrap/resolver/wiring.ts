@@ -1,13 +1,16 @@
 import {
   chmodSync,
   chownSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
@@ -41,6 +44,12 @@ const LINK = "mesh-dns";
 const LINK_PEER = "mesh-dns-peer";
 const LINK_ADDRESS = "169.254.41.40/32";
 
+// Files outlive a power cut, the agent that answers may not: while something of ours is in one, the next boot begins with
+// taking it out. Wanted by this link and by nothing else, so that disabling the agent's units does not disable it.
+const UNDO = "mesh-agent-names-undo.service";
+const UNDO_WANTED = `etc/systemd/system/sysinit.target.wants/${UNDO}`;
+const UNIT_FOLDERS = ["usr/lib/systemd/system", "lib/systemd/system"];
+
 /** Reads what {@link detect} decides upon. */
 export async function readFacts({ root, run }: Host): Promise<ResolverFacts> {
   const active = async (unit: string) => (await run("systemctl", ["is-active", "--quiet", unit])).code === 0;
@@ -67,6 +76,8 @@ export async function wire(file: ResolverFile, host: Host): Promise<Choice> {
     file.wiring === "auto" ? detect(facts) : { wiring: file.wiring, why: "dns.wiring of the configuration says so" };
   await unwire(host, choice.wiring);
   try {
+    // First: what is written after it is undone after a power cut at any moment.
+    if (choice.wiring === "dnsmasq" || choice.wiring === "resolv.conf") armUndo(host);
     if (choice.wiring === "resolved") await wireResolved(file.zone, host);
     if (choice.wiring === "dnsmasq") await wireDnsmasq(file.zone, host);
     if (choice.wiring === "resolv.conf") wireResolvConf(host);
@@ -88,6 +99,26 @@ export async function unwire(host: Host, except?: Wiring): Promise<void> {
   }
   // With the link, systemd-resolved forgets what it was told of it.
   if (except !== "resolved" && placed.includes("resolved")) await host.run("ip", ["link", "delete", LINK]);
+  if (except !== "dnsmasq" && except !== "resolv.conf") disarmUndo(host);
+}
+
+function armUndo({ root }: Host): void {
+  const folder = UNIT_FOLDERS.find((path) => existsSync(join(root, path, UNDO)));
+  const link = join(root, UNDO_WANTED);
+  if (folder === undefined || existsSync(link)) return;
+  mkdirSync(dirname(link), { recursive: true, mode: 0o755 });
+  rmSync(link, { force: true });
+  symlinkSync(`/${folder}/${UNDO}`, link);
+}
+
+function disarmUndo({ root }: Host): void {
+  const link = join(root, UNDO_WANTED);
+  rmSync(link, { force: true });
+  try {
+    rmdirSync(dirname(link));
+  } catch {
+    // Somebody else has something there, or there is no such folder.
+  }
 }
 
 /** Which of our traces are there. */

@@ -261,3 +261,36 @@ describe("what root reads of the agent", () => {
     expect(parseResolverFile({ ...FILE, zone: "k8s.example.org" }).zone).toBe("k8s.example.org");
   });
 });
+
+describe("a power cut", () => {
+  const UNDO = "mesh-agent-names-undo.service";
+  const WANTED = `etc/systemd/system/sysinit.target.wants/${UNDO}`;
+  const isWanted = () => lstatSync(join(host.root, WANTED), { throwIfNoEntry: false }) !== undefined;
+
+  it.each(["usr/lib/systemd/system", "lib/systemd/system"])(
+    "is undone by the next boot's unit of %s, wanted for as long as a file has something of ours",
+    async (folder) => {
+      host.put("etc/resolv.conf", PLAIN);
+      host.put(`${folder}/${UNDO}`, "");
+      await wire(FILE, host);
+      expect(readlinkSync(join(host.root, WANTED))).toBe(`/${folder}/${UNDO}`);
+      await wire(FILE, host);
+      expect(isWanted()).toBe(true);
+      await unwire(host);
+      expect(isWanted()).toBe(false);
+      expect(lstatSync(join(host.root, dirname(WANTED)), { throwIfNoEntry: false })).toBeUndefined();
+      expect(host.get("etc/resolv.conf")).toBe(PLAIN);
+    },
+  );
+
+  it("leaves what others want at boot, and wants nothing for what does not outlive it", async () => {
+    host.put("etc/resolv.conf", PLAIN);
+    host.put(`usr/lib/systemd/system/${UNDO}`, "");
+    host.put("etc/systemd/system/sysinit.target.wants/other.service", "");
+    await wire(FILE, host);
+    expect(isWanted()).toBe(true);
+    await wire({ ...FILE, wiring: "resolved" }, host);
+    expect(isWanted()).toBe(false);
+    expect(host.get("etc/systemd/system/sysinit.target.wants/other.service")).toBe("");
+  });
+});
