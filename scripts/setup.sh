@@ -22,6 +22,7 @@ ca-certificates     /etc/ssl/certs/ca-certificates.crt
 git                 /usr/bin/git
 binutils            /usr/bin/strip
 systemd-container   /usr/bin/systemd-nspawn
+openssh-client      /usr/bin/ssh
 debootstrap         /usr/sbin/debootstrap
 libatomic1          /usr/lib/x86_64-linux-gnu/libatomic.so.1 /usr/lib/aarch64-linux-gnu/libatomic.so.1
 '

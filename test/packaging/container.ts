@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,17 +72,16 @@ export interface Executed {
 export class Container {
   readonly name: string;
   readonly directory: string;
-  readonly #process: ChildProcess;
+  readonly #networkNamespace: string | undefined;
+  #process: ChildProcess;
   #leader = 0;
   #console = "";
 
-  private constructor(name: string, directory: string, process: ChildProcess) {
+  private constructor(name: string, directory: string, networkNamespace: string | undefined) {
     this.name = name;
     this.directory = directory;
-    this.#process = process;
-    process.stdout?.on("data", (chunk: Buffer) => {
-      this.#console = (this.#console + chunk.toString()).slice(-20_000);
-    });
+    this.#networkNamespace = networkNamespace;
+    this.#process = this.#start();
   }
 
   /** Boots one and waits until systemd says that it runs. */
@@ -99,22 +99,7 @@ export class Container {
       `lowerdir=${tree},upperdir=${join(directory, "upper")},workdir=${join(directory, "work")}`,
       join(directory, "root"),
     ]);
-    const child = spawn(
-      "systemd-nspawn",
-      [
-        "--quiet",
-        "--boot",
-        networkNamespace === undefined ? "--private-network" : `--network-namespace-path=${networkNamespace}`,
-        "--register=no",
-        "--keep-unit",
-        "--console=pipe",
-        "--capability=CAP_NET_ADMIN",
-        `--machine=${name}`,
-        `--directory=${join(directory, "root")}`,
-      ],
-      { stdio: ["ignore", "pipe", "pipe"], detached: true },
-    );
-    const container = new Container(name, directory, child);
+    const container = new Container(name, directory, networkNamespace);
     try {
       await container.#running();
     } catch (error) {
@@ -122,6 +107,47 @@ export class Container {
       throw error;
     }
     return container;
+  }
+
+  #start(): ChildProcess {
+    const child = spawn(
+      "systemd-nspawn",
+      [
+        "--quiet",
+        "--boot",
+        this.#networkNamespace === undefined
+          ? "--private-network"
+          : `--network-namespace-path=${this.#networkNamespace}`,
+        "--register=no",
+        "--keep-unit",
+        "--console=pipe",
+        "--capability=CAP_NET_ADMIN",
+        `--machine=${this.name}`,
+        `--directory=${join(this.directory, "root")}`,
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], detached: true },
+    );
+    child.stdout?.on("data", (chunk: Buffer) => {
+      this.#console = (this.#console + chunk.toString()).slice(-20_000);
+    });
+    return child;
+  }
+
+  /**
+   * Starts the same machine again. What a kernel would have forgotten of a network namespace that outlives it is the
+   * caller's to take away, in `between`.
+   */
+  async reboot(how: "in order" | "power cut", between: () => void): Promise<void> {
+    const ended = once(this.#process, "exit");
+    if (how === "in order") this.exec("systemctl", "poweroff", "--no-block");
+    else process.kill(this.#leader, "SIGKILL");
+    const limit = setTimeout(() => process.kill(this.#leader, "SIGKILL"), 60_000);
+    await ended;
+    clearTimeout(limit);
+    this.#leader = 0;
+    between();
+    this.#process = this.#start();
+    await this.#running();
   }
 
   /** Process id of the container's own init, as seen from outside. */

@@ -1,9 +1,13 @@
 import { afterAll, beforeAll } from "vitest";
 import { confirmation } from "./host/confirm.ts";
 import { faults } from "./host/faults.ts";
+import { foreign } from "./host/foreign.ts";
 import { leaving } from "./host/leave.ts";
 import { limits } from "./host/limits.ts";
 import { names } from "./host/names.ts";
+import { privilege } from "./host/privilege.ts";
+import { reboots } from "./host/reboot.ts";
+import { sessions } from "./host/ssh.ts";
 import { upgrades } from "./host/upgrade.ts";
 import { MeshedMachine, packageFile } from "./meshed-machine.ts";
 
@@ -29,6 +33,10 @@ const booted = () => {
 upgrades(booted, () => deb);
 names(booted);
 faults(booted);
+foreign(booted);
+privilege(booted);
 limits(booted);
+reboots(booted);
 confirmation(booted);
 leaving(booted);
+sessions(booted, () => deb);

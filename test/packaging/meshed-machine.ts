@@ -146,6 +146,21 @@ export class MeshedMachine {
     return load;
   }
 
+  /** The lab's network namespace stays over it, so what only a kernel remembers is taken out of that. */
+  async reboot(how: "in order" | "power cut"): Promise<void> {
+    const forget = [
+      "nft flush ruleset",
+      ...["-4", "-6"].flatMap((family) => [
+        `while ip ${family} rule del priority 1040 2>/dev/null; do :; done`,
+        `ip ${family} route flush table 4140`,
+      ]),
+      "ip link delete mesh-dns 2>/dev/null || true",
+    ];
+    await this.vm.reboot(how, () => {
+      execFileSync("ip", ["netns", "exec", this.host.namespace, "sh", "-c", forget.join("; ")], { stdio: "ignore" });
+    });
+  }
+
   async stop(): Promise<void> {
     this.vm.stop();
     await this.lab.stop();
