@@ -37,7 +37,10 @@ it.each(["docker", "firewalld", "ufw", "kube-proxy"])(
       .replaceAll("@CONTAINER@", containers.ip(1, "4"))
       .replaceAll("@POD@", site.pod.ip);
     const load = async () => expect((await site.run("nft", ["-f", "-"], rules)).stderr).toBe("");
-    const plan = site.plan({ outbound: { networks: [...site.podNetworks(), "10.222.0.0/16"] } });
+    const plan = site.plan({
+      outbound: { networks: [...site.podNetworks(), "10.222.0.0/16"] },
+      inbound: { ports: [8080, 8089] },
+    });
     const ip = (host: "vm" | "pod", family: string) => (family === "4" ? site[host].ip : site[host].ip6);
     const captured = async () => {
       for (const family of FAMILIES) {

@@ -53,7 +53,8 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
   const sshPorts = [...new Set([...inbound.sshPorts, ...facts.ssh.ports])].sort((a, b) => a - b);
   const mark = `0x${routing.mark.toString(16)}`;
   const marked = `ct mark & ${mark} == ${mark} ct direction original`;
-  const claim = `ct mark set ct mark | ${mark} meta mark set meta mark | ${mark}`;
+  const remember = `ct mark set ct mark | ${mark}`;
+  const claim = `${remember} meta mark set meta mark | ${mark}`;
   const sets = [
     set("capture4", "ipv4_addr", outbound.networks.filter((network) => network.version === 4).map(formatCidr)),
     set("capture6", "ipv6_addr", outbound.networks.filter((network) => network.version === 6).map(formatCidr)),
@@ -126,7 +127,7 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     `meta nfproto @lease ${claim} accept`,
     ...(outbound.onDeath === "closed" ? ["reject with tcp reset"] : []),
   ];
-  // Containers that asked for it: before the line for what came to this host, which would take them to the other listener.
+  // Containers that asked for it.
   const devices = servedDevices(options, facts);
   const forwarding = devices.flatMap((device) => [
     ...families.map(
@@ -143,7 +144,9 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ),
     ...(outbound.onDeath === "closed" ? ["reject with tcp reset"] : []),
   ];
-  const prerouting = [
+  // After everybody's filters of this hook: firewalld asks there for the route back to the sender, by the packet's mark and
+  // socket (`fib saddr . mark . iif`), and drops what already has ours.
+  const late = [
     "meta l4proto != tcp accept",
     // nft wants the protocol named in every rule with tproxy, whatever came before.
     ...families.map(
@@ -152,8 +155,14 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ),
     // No socket took it, so the agent is gone: the kernel would drop it in silence, for the address is not this host's.
     `iifname "lo" meta mark & ${mark} == ${mark} reject with tcp reset`,
-    'iifname "lo" accept comment "the agent\'s own dial to the application"',
     ...forwarding,
+    `${marked} meta mark set meta mark | ${mark} comment "taken for the agent: stays here, whoever translated its address since"`,
+  ];
+  // Before anybody's address translation: a declared port may be one that Docker publishes.
+  const prerouting = [
+    "meta l4proto != tcp accept",
+    'iifname "lo" accept comment "the agent\'s own dial to the application"',
+    ...devices.map((device) => `iifname "${device}" fib daddr type != local accept comment "forwarded: decided later"`),
     `${marked} meta l4proto tcp tproxy to :${inbound.proxyPort} accept comment "captured before: stays so, lease or not"`,
     `tcp dport ${list(sshPorts.map(String))} accept comment "SSH"`,
     `${SYN} tcp dport @inbound_ports fib daddr type local jump inbound_new`,
@@ -165,7 +174,7 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
         ]
       : [];
   const inboundNew = [
-    `meta nfproto @lease meta l4proto tcp ${claim} tproxy to :${inbound.proxyPort} accept`,
+    `meta nfproto @lease meta l4proto tcp ${remember} tproxy to :${inbound.proxyPort} accept`,
     // Also reached with a lease if nobody listens: tproxy finds no socket and the rule does not match.
     ...(inbound.onDeath === "closed" ? ["reject with tcp reset"] : []),
   ];
@@ -176,6 +185,7 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ...sets.map(({ declaration }) => `add set ${TABLE} ${declaration}`),
     `add chain ${TABLE} output { type route hook output priority mangle; policy accept; }`,
     `add chain ${TABLE} prerouting { type filter hook prerouting priority mangle; policy accept; }`,
+    `add chain ${TABLE} late { type filter hook prerouting priority filter + 50; policy accept; }`,
     `add chain ${TABLE} input { type filter hook input priority mangle; policy accept; }`,
     ...CHAINS.map((chain) => `add chain ${TABLE} ${chain}`),
     `flush table ${TABLE}`,
@@ -185,6 +195,7 @@ export function renderRuleset(options: InterceptionOptions, facts: HostFacts, ca
     ),
     ...rules("output", output),
     ...rules("prerouting", prerouting),
+    ...rules("late", late),
     ...rules("input", input),
     ...(capturing
       ? [

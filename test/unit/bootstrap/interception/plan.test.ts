@@ -123,10 +123,11 @@ describe("the ruleset", () => {
     expect(usual.ruleset).not.toContain("jump forwarded_new");
     expect(explain(usual).join("\n")).toContain("containers and virtual machines behind this host are left alone");
     const asked = make({ outbound: { networks: ["10.43.0.0/16"], forwarded: ["docker0", "br-*"] } });
-    const prerouting = rules(asked.ruleset, "prerouting");
     for (const device of ["docker0", "br-*"]) {
-      const lines = prerouting.filter((line) => line.includes(`iifname "${device}"`));
-      expect(lines).toHaveLength(3);
+      const lines = ["prerouting", "late"]
+        .flatMap((chain) => rules(asked.ruleset, chain))
+        .filter((line) => line.includes(`iifname "${device}"`));
+      expect(lines).toHaveLength(4);
       for (const line of lines) expect(line).toContain("fib daddr type != local");
     }
     // To the outbound listener, never to the one for what comes to this host.
