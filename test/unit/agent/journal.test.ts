@@ -19,7 +19,8 @@ it("puts the fields into the message and beside it", () => {
 });
 
 it("lets no value begin a field of its own, whatever a peer chose", () => {
-  const text = fc.string({ unit: "binary", maxLength: 12 });
+  const pieces = ["a", "é", "\n", "\r", "\0", "\u001b", "\u2028", "=", '"', " ", "MESSAGE=", "\nPRIORITY=0\n"];
+  const text = fc.array(fc.constantFrom(...pieces), { maxLength: 8 }).map((found) => found.join(""));
   fc.assert(
     fc.property(text, fc.dictionary(text, text, { maxKeys: 4 }), (message, fields) => {
       const lines = formatEntry(6, message, fields).toString().split("\n");
