@@ -3,7 +3,7 @@ import { chownSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { ENROLLER_SERVICE_ACCOUNT } from "../bootstrap/control/index.ts";
-import { installObjects, type KubeObject, type ResourceType } from "../bootstrap/enroller/index.ts";
+import { collectionOf, installObjects, type KubeObject } from "../bootstrap/enroller/index.ts";
 import { API_AUDIENCE, kubeconfig, LabStore, selfSigned, startApi, TYPES } from "./api/index.ts";
 import { startEndpointControllers } from "./controllers/index.ts";
 import { resolveIn, startDns } from "./dns.ts";
@@ -192,7 +192,7 @@ function install(store: LabStore, pki: LabPki, host: string): void {
   store.put(TYPES.configMaps, configMap(LINKERD, "linkerd-config", { values: stringify(values) }));
   const bundle = { "ca-bundle.crt": pki.trustAnchorsPem.join("") };
   store.put(TYPES.configMaps, configMap(LINKERD, "linkerd-identity-trust-roots", bundle));
-  for (const object of installed()) store.put(typeOf(store, object), object);
+  for (const object of installed()) store.put(collectionOf(object), object);
   const issuer = { "crt.pem": pki.issuer.certificatePem, "key.pem": pki.issuer.keyPem };
   store.put(TYPES.secrets, secret(LINKERD, "linkerd-identity-issuer", "linkerd.io/tls", issuer));
 
@@ -232,13 +232,6 @@ function installed(): readonly KubeObject[] {
   } as const;
   const inPods = ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"];
   return installObjects(options).filter(({ kind }) => !inPods.includes(kind));
-}
-
-function typeOf(store: LabStore, { apiVersion, kind }: KubeObject): ResourceType {
-  const [group = "", version = ""] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
-  const known = store.resources().find((resource) => resource.group === group && resource.kind === kind);
-  if (known === undefined) throw new Error(`the lab does not know ${apiVersion} ${kind}`);
-  return { group, version, plural: known.plural };
 }
 
 /** Written whole or not at all, readable by one user. */

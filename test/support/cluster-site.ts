@@ -4,7 +4,12 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeJoinString, realScheduler, silentLog } from "../../src/bootstrap/control/index.ts";
-import { type InstallOptions, installObjects, type KubeObject } from "../../src/bootstrap/enroller/index.ts";
+import {
+  collectionOf,
+  type InstallOptions,
+  installObjects,
+  type KubeObject,
+} from "../../src/bootstrap/enroller/index.ts";
 import { type KubernetesClient, loadKubeClient } from "../../src/bootstrap/enroller/kubernetes-client.ts";
 import { AttachClient } from "../../src/bootstrap/host/index.ts";
 import { type Enrolment, enrol } from "../../src/bootstrap/identity/index.ts";
@@ -100,17 +105,9 @@ export async function clusterSite(install: Partial<InstallOptions> = {}): Promis
   return site;
 }
 
-const PLURALS: Readonly<Record<string, string>> = {
-  NetworkPolicy: "networkpolicies",
-  ValidatingAdmissionPolicy: "validatingadmissionpolicies",
-};
-
 /** Creates an object, as `kubectl apply` would. */
 export async function put(client: KubernetesClient, object: KubeObject): Promise<void> {
-  const [group, version] = object.apiVersion.includes("/") ? object.apiVersion.split("/") : ["", object.apiVersion];
-  const plural = PLURALS[object.kind] ?? `${object.kind.toLowerCase()}s`;
-  const type = { group: group ?? "", version: version ?? "", plural };
-  await client.apply(type, object.metadata.namespace, object, "kubectl");
+  await client.apply(collectionOf(object), object.metadata.namespace, object, "kubectl");
 }
 
 /** Binds a role of an installation to a ServiceAccount, within one namespace. */

@@ -54,4 +54,4 @@ export { revokeHost } from "./revoke.ts";
 export { type EnrollerOptions, type RunningEnroller, startEnroller } from "./start.ts";
 export { checkTerms, DEFAULT_OPAQUE_PORTS, type InvitationTerms, opaquePortsOf } from "./terms.ts";
 export { parseDuration, parseLabel, parseProbe, parseWorkloadPort } from "./terms-text.ts";
-export { registeredHosts, uninstall } from "./uninstall.ts";
+export { collectionOf, registeredHosts, uninstall } from "./uninstall.ts";

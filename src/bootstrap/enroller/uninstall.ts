@@ -46,7 +46,7 @@ export async function uninstall(client: KubeClient, enrollerNamespace: string): 
   for (const group of (await known(() => client.list(GROUPS, undefined))) ?? []) {
     deleted.push(`ExternalWorkloadGroup ${group.metadata.namespace}/${group.metadata.name}`);
   }
-  for (const object of [...everything].reverse()) await remove(typeOf(object.apiVersion, object.kind), object);
+  for (const object of [...everything].reverse()) await remove(collectionOf(object), object);
   for (const [type, label] of [
     [SECRETS, `${INVITATION_LABEL}=true`],
     [LEASES, `${HOST_LEASE_LABEL}=true`],
@@ -67,7 +67,8 @@ async function known<T>(ask: () => Promise<T>): Promise<T | undefined> {
   }
 }
 
-function typeOf(apiVersion: string, kind: string): ResourceType {
+/** The collection of an object that `cluster install` prints. */
+export function collectionOf({ apiVersion, kind }: Pick<KubeObject, "apiVersion" | "kind">): ResourceType {
   const [group = "", version = ""] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
   return { group, version, plural: PLURALS[kind] ?? `${kind.toLowerCase()}s` };
 }
