@@ -9,6 +9,7 @@ import {
   isReady,
   KubeError,
   type RunningEnroller,
+  revokeHost,
   SECRETS,
   startEnroller,
   sweepInvitations,
@@ -247,6 +248,7 @@ describe("a template that changes", () => {
 it("the enroller needs every right it has, and no other", async () => {
   // What happens seldom: sweeping, resolving a name, renewing the lease for groups.
   const own = site.as("linkerd", "mesh-agent-enroller");
+  await invite("swept");
   await sweepInvitations(own, "linkerd", Date.now() + 8 * 86_400_000);
   await own.get({ group: "", version: "v1", plural: "services" }, "shop", "none");
   const leases = { group: "coordination.k8s.io", version: "v1", plural: "leases" };
@@ -341,6 +343,13 @@ describe("admission", () => {
     const host = (await workload(configuration.workload.name)) as ExternalWorkload;
     const metadata = { ...host.metadata, annotations: { ...host.metadata.annotations, "mesh-agent/keys": "00" } };
     await expect(site.admin.update(EW, "shop", { ...host, metadata })).rejects.toMatchObject({ code: 403 });
+  });
+
+  it("lets an administrator revoke, which changes nothing of that", async () => {
+    const { joinString } = await invite("revoked");
+    const { configuration } = await joinAs(joinString, "revoked-1");
+    const mesh = { controlPlaneNamespace: "linkerd", trustDomain: "cluster.local" };
+    await expect(revokeHost(site.admin, mesh, configuration.workload, "stolen")).resolves.toBeDefined();
   });
 
   it("lets nobody invite into a namespace where he holds no such right", async () => {
