@@ -267,8 +267,8 @@ describe("peers that take nothing (W03)", () => {
       `${(each / KiB).toFixed(0)} KiB each, the application sent ${(Math.max(...sent) / MiB).toFixed(1)} MiB`,
     );
     expect(each).toBeLessThan(128 * KiB);
-    // In the end the kernel's buffers on the way hold the most.
-    expect(Math.max(...sent)).toBeLessThan(12 * MiB);
+    // Of 200 MiB, what the kernel's buffers on the way took: on loopback up to 6 MiB a socket and direction.
+    expect(Math.max(...sent)).toBeLessThan(24 * MiB);
   });
 });
 
