@@ -1,7 +1,7 @@
 import { chmodSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
-import { hostname, networkInterfaces } from "node:os";
-import { type Log, type MeshConfiguration, realScheduler, workloadToken } from "../bootstrap/control/index.ts";
+import { hostname } from "node:os";
+import { type MeshConfiguration, realScheduler } from "../bootstrap/control/index.ts";
 import {
   AddressWatch,
   AttachClient,
@@ -12,22 +12,21 @@ import {
   readMachineId,
 } from "../bootstrap/host/index.ts";
 import { acceptAnchors, EnrolledIdentity, type StoredMembership, saveMembership } from "../bootstrap/identity/index.ts";
-import { PROBE } from "../bootstrap/interception/index.ts";
 import { RESOLVER_FILE } from "../bootstrap/resolver/index.ts";
-import { formatCidr, formatSocketAddress, parseCidr } from "../proxy/core/address.ts";
 import type { IdentitySource } from "../proxy/core/identity.ts";
 import type { TapEvent } from "../proxy/core/messages.ts";
-import { Hub } from "../proxy/discovery/index.ts";
-import { DEFAULT_POLICIES, type DefaultPolicyName, RATE_BUCKET_BYTES } from "../proxy/policy/index.ts";
+import type { Hub } from "../proxy/discovery/index.ts";
+import { RATE_BUCKET_BYTES } from "../proxy/policy/index.ts";
 import { createAdminServer, createControlServer } from "./admin/index.ts";
+import { listen } from "./admin/listen.ts";
 import { connectionStart } from "./admittance.ts";
-import { openAnswerStore } from "./answer-store.ts";
+import { bootstrapLog } from "./bootstrap-log.ts";
 import type { Config } from "./config.ts";
-import { ControlPlaneClient } from "./control-plane.ts";
+import { createDiscovery } from "./discovery.ts";
 import { CommandError, EXIT, type ExitCode } from "./exit.ts";
 import { IdentitySeries } from "./identity-series.ts";
 import { type FollowedIdentity, followIdentity } from "./identity-source.ts";
-import { INTERCEPTION_FILE, interceptionFile } from "./intercept-file.ts";
+import { InterceptionPlan } from "./interception-plan.ts";
 import { type Family, LeaseKeeper, type ProbeResult } from "./lease-keeper.ts";
 import { type ListenerFds, ownListeners, refuseOtherPorts, systemdListeners } from "./listeners.ts";
 import { type AgentLogger, createLogger } from "./log.ts";
@@ -46,7 +45,10 @@ import { UnitWatch } from "./unit-watch.ts";
 import { type Predecessor, readPredecessor, type Successor, startSuccessor } from "./upgrade.ts";
 import { type Validity, ValidityWatch } from "./validity.ts";
 import { BUILD_INFO, VERSION } from "./version.ts";
+import { pause, within } from "./wait.ts";
 import { WorkerPool, workerCount } from "./worker-pool.ts";
+import { workerSettings } from "./worker-settings.ts";
+import { watchedPorts } from "./workload-facts.ts";
 
 // How long a stop waits for the cluster to let go of us before the drain begins.
 const LEAVE_MS = 3_000;
@@ -62,9 +64,6 @@ const FIRST_PROBES_MS = 5_000;
 const POLL_MS = 50;
 // Until root has applied the rules and the first probe came through them: whoever starts after us waits for so long at most.
 const FIRST_INTERCEPTED_MS = 5_000;
-const API_SERVER = "kubernetes.default.svc";
-const POLICY_PORT = 8090;
-const DESTINATION_PORT = 8086;
 
 /** Builds the whole agent on the main thread, in start-up order, and runs it until it is told to stop. */
 export async function runAgent(config: Config): Promise<void> {
@@ -107,7 +106,7 @@ class Agent {
   #probes: Probes | undefined;
   #lease: LeaseKeeper | undefined;
   readonly #reassertion = new Reassertion();
-  #apiServers: readonly string[] = [];
+  readonly #plan: InterceptionPlan;
   #units: UnitWatch | undefined;
   // Beyond the workers' lives: one that starts again does not refill what clients have used up.
   readonly #rateBuckets = new SharedArrayBuffer(RATE_BUCKET_BYTES);
@@ -131,6 +130,13 @@ class Agent {
     this.#certificate = new IdentitySeries(this.#metrics.registry, () => Date.now());
     this.#metrics.registry.gauge("proxy_build_info", BUILD_INFO).set(1);
     this.#manager = serviceManager(process.env, log);
+    this.#plan = new InterceptionPlan({
+      config,
+      store: this.#store,
+      log,
+      member: () => this.#member,
+      addresses: (name) => this.#names?.addresses(name),
+    });
   }
 
   /** Installs what must hold from the first moment: signals, and the end of a process that met a bug. */
@@ -171,17 +177,23 @@ class Agent {
     if (this.#predecessor === undefined) await this.#serveAdmin(listeners);
     await this.#identify();
     const identity = this.#identity as IdentitySource;
-    this.#writeInterception();
+    this.#plan.write();
     this.#resolver = new ResolverWatch(() => this.#writeResolver());
     this.#writeResolver();
-    this.#hub = this.#discovery(identity);
+    this.#hub = createDiscovery({
+      config,
+      identity,
+      member: () => this.#member,
+      registry: this.#metrics.registry,
+      log: this.#log,
+    });
     const connections = connectionStart(config, workerCount(config["proxy.workers"]), descriptorLimit());
     this.#workers = new WorkerPool({
       count: workerCount(config["proxy.workers"]),
       inboundFds: listeners.get("inbound") ?? [],
       outboundFds: listeners.get("outbound") ?? [],
       start: () => ({
-        ...this.#workerStart(),
+        ...workerSettings(config, this.#member?.configuration, this.#rateBuckets, this.#log.level === "debug"),
         connections,
         relayIdleMs: config["proxy.relayIdleTimeout"] || undefined,
       }),
@@ -200,15 +212,15 @@ class Agent {
       this.#validity.look();
       this.#gauges();
     });
-    this.#hub.keepInbound(this.#ports());
+    this.#hub.keepInbound(watchedPorts(this.#config, this.#member?.configuration));
     this.#gauges();
     this.#lease = new LeaseKeeper(this.#log, (family, result) => this.#intercepted(family, result));
     this.#lease.start();
-    this.#units = new UnitWatch(config["interception.units"], () => this.#writeInterception(true));
+    this.#units = new UnitWatch(config["interception.units"], () => this.#plan.write(true));
     this.#units.start();
     if (this.#member !== undefined) await this.#register(this.#member);
     await this.#serveNames(listeners, identity);
-    void this.#findApiServer();
+    void this.#plan.findApiServer();
     this.#validity.look();
     await this.#serveSpiffe(identity);
     if (!this.#awaitsApproval) this.#manager.watchdog(() => this.#alive());
@@ -336,10 +348,10 @@ class Agent {
       // It is in use already, and comes again with every attachment.
       this.#log.error("the mesh's configuration could not be stored", { why: (error as Error).message });
     }
-    this.#writeInterception();
-    void this.#findApiServer();
+    this.#plan.write();
+    void this.#plan.findApiServer();
     this.#probes?.configure(next.probes);
-    this.#hub?.keepInbound(this.#ports());
+    this.#hub?.keepInbound(watchedPorts(this.#config, this.#member?.configuration));
     this.#hub?.retryNow();
   }
 
@@ -361,126 +373,6 @@ class Agent {
   }
 
   // --- the parts ---------------------------------------------------------------------------------------------------
-
-  #discovery(identity: IdentitySource): Hub {
-    const config = this.#config;
-    const direct = config["controlPlane.direct"];
-    const locate = (own: string, service: "destination" | "policy") => () => {
-      const mesh = this.#member?.configuration;
-      const tlsName = config["controlPlane.name"] || mesh?.[service].tlsName || "";
-      if (own !== "") return { addresses: [own], tlsName };
-      return { addresses: direct ? (mesh?.[service].addresses ?? []) : (this.#member?.enrollers ?? []), tlsName };
-    };
-    const connected = () => this.#hub?.retryNow();
-    const client = (own: string, service: "destination" | "policy", port: number) =>
-      new ControlPlaneClient({
-        identity,
-        locate: locate(own, service),
-        connected,
-        metrics: this.#metrics.registry,
-        ...(direct ? {} : { throughPort: port }),
-      });
-    const destination = client(config["controlPlane.destination"], "destination", DESTINATION_PORT);
-    const policy = client(config["controlPlane.policy"], "policy", POLICY_PORT);
-    return new Hub({
-      destination: destination.get,
-      policy: policy.get,
-      contextToken: () => this.#member?.configuration.contextToken ?? this.#token(),
-      policyWorkload: () => this.#member?.configuration.policyToken ?? this.#token(),
-      profileNetworks: () => this.#clusterNetworks(),
-      clock: realScheduler,
-      timers: realScheduler,
-      rng: Math.random,
-      timeoutMs: config["discovery.timeout"],
-      maxStaleMs: config["discovery.maxStale"],
-      store: openAnswerStore(`${config["state.directory"]}/discovery`, this.#log),
-      log: this.#log,
-    });
-  }
-
-  #token(): string {
-    const namespace = this.#config["workload.namespace"];
-    const name = this.#config["workload.name"];
-    return this.#config["workload.kind"] === "pod"
-      ? JSON.stringify({ ns: namespace, pod: name })
-      : workloadToken(namespace, name);
-  }
-
-  #clusterNetworks() {
-    const mesh = this.#member?.configuration.clusterNetworks.map(parseCidr).filter((net) => net !== undefined);
-    return mesh !== undefined && mesh.length > 0 ? mesh : this.#config["inbound.clusterNetworks"];
-  }
-
-  #ports(): readonly number[] {
-    const mesh = this.#member?.configuration;
-    const declared = mesh?.ports.map((port) => port.port) ?? [];
-    return [...new Set([...this.#config["inbound.ports"], ...declared, this.#config["admin.address"].port])];
-  }
-
-  #workerStart(): ConstructorParameters<typeof WorkerPool>[0]["start"] extends () => infer R ? R : never {
-    const config = this.#config;
-    const mesh = this.#member?.configuration;
-    const configured = mesh?.defaultInboundPolicy;
-    const addresses = config["workload.addresses"];
-    return {
-      inbound: {
-        port: config["inbound.port"],
-        detectTimeoutMs: config["inbound.detectTimeout"],
-        connectTimeoutMs: config["inbound.connectTimeout"],
-        failfastMs: config["inbound.failfastTimeout"],
-        admin: config["admin.address"],
-      },
-      outbound: {
-        port: config["outbound.port"],
-        detectTimeoutMs: config["outbound.detectTimeout"],
-        connectTimeoutMs: config["outbound.connectTimeout"],
-        failfastMs: config["outbound.failfastTimeout"],
-        onMissingIdentity: config["outbound.onMissingIdentity"],
-        endpointWeights: config["outbound.endpointWeights"],
-        localIps: addresses.length > 0 ? addresses : hostAddresses(),
-        probeTargets: [
-          formatSocketAddress({ ip: PROBE.v4, port: PROBE.port }),
-          formatSocketAddress({ ip: PROBE.v6, port: PROBE.port }),
-        ],
-      },
-      defaultPolicy: isDefaultPolicy(configured) ? configured : config["inbound.defaultPolicy"],
-      clusterNetworks: this.#clusterNetworks().map(formatCidr),
-      opaquePorts: [...config["inbound.opaquePorts"], ...(mesh?.opaquePorts ?? [])],
-      rateBuckets: this.#rateBuckets,
-      debug: this.#log.level === "debug",
-    };
-  }
-
-  /** @param again - Also if nothing changed. */
-  #writeInterception(again = false): void {
-    const uid = process.getuid?.() ?? 0;
-    // As root the exemption of our own connections would exempt everybody's: such a set-up is for tests without rules.
-    if (uid === 0) return;
-    const unit = process.env["INVOCATION_ID"] === undefined ? undefined : "mesh-agent.service";
-    const file = interceptionFile(
-      this.#config,
-      this.#member?.configuration,
-      this.#member?.enrollers ?? [],
-      this.#apiServers,
-      uid,
-      unit,
-    );
-    const text = `${JSON.stringify(file, undefined, 2)}\n`;
-    try {
-      if (again || this.#store.read(INTERCEPTION_FILE)?.toString() !== text) this.#store.write(INTERCEPTION_FILE, text);
-    } catch (error) {
-      this.#log.error("the interception plan could not be written", { why: (error as Error).message });
-    }
-  }
-
-  /** Its address is one of the captured networks, and whoever works on the cluster from here must not depend on us. */
-  async #findApiServer(): Promise<void> {
-    const domain = this.#member?.configuration.clusterDomain;
-    const found = domain === undefined ? undefined : await this.#names?.addresses(`${API_SERVER}.${domain}`);
-    if (found === undefined || found.length === 0 || `${found}` === `${this.#apiServers}`) return;
-    this.#apiServers = found;
-    this.#writeInterception();
-  }
 
   /** Written again by every process, so that root looks whether everything is in its place. */
   #writeResolver(): void {
@@ -620,17 +512,11 @@ class Agent {
 
   /** Programs that start after us start when their connections come to us, or when it is clear that they will not. */
   async #announceReady(): Promise<void> {
-    if (this.#capturesSomething()) {
+    if (this.#plan.capturesSomething) {
       const works = await this.#lease?.works(FIRST_INTERCEPTED_MS);
       if (works === false) this.#log.warn("ready without interception: mesh-agent intercept verify tells why");
     }
     if (this.#stopping === undefined) await this.#manager.ready(this.#summary());
-  }
-
-  #capturesSomething(): boolean {
-    const { captureNetworks = [], ports = [] } = this.#member?.configuration ?? {};
-    const configured = this.#config["interception.capture"].length + this.#config["inbound.ports"].length;
-    return process.getuid?.() !== 0 && captureNetworks.length + ports.length + configured > 0;
   }
 
   /** Everything works: the command line and systemd turn to this process, then the predecessor drains. */
@@ -696,7 +582,7 @@ class Agent {
     const asked = this.#reassertion.result(family, result, performance.now());
     if (asked && this.#config["interception.reassert"]) {
       this.#metrics.registry.counter("mesh_agent_interception_reasserted_total", {}).add(1);
-      this.#writeInterception(true);
+      this.#plan.write(true);
       if (result === "lost") this.#lease?.hurry();
     } else if (result === "lost") {
       const remedy = "interception.reassert is false: mesh-agent intercept apply puts them back";
@@ -858,64 +744,4 @@ class Agent {
     await this.#workers?.terminate();
     this.#setState("stopped");
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Waits for something, but not for ever. */
-async function within(ms: number, done: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([
-    done,
-    new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms);
-    }),
-  ]);
-  clearTimeout(timer);
-}
-
-function isDefaultPolicy(name: string | undefined): name is DefaultPolicyName {
-  return DEFAULT_POLICIES.some((known) => known === name);
-}
-
-function hostAddresses(): string[] {
-  return Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
-    .filter((address) => !address.internal)
-    .map((address) => address.address);
-}
-
-function listen(
-  server: Server,
-  where: { fd: number } | { path: string } | { host: string; port: number },
-  key: string,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const place =
-        "path" in where ? where.path : "port" in where ? `${where.host}:${where.port}` : "a socket from systemd";
-      reject(
-        new CommandError(
-          EXIT.configuration,
-          error.code === "EADDRINUSE" ? `${place} is taken` : `cannot listen on ${place}: ${error.message}`,
-          `stop what listens there, or change ${key}`,
-        ),
-      );
-    });
-    server.listen(where, () => resolve());
-  });
-}
-
-/** Bootstrap speaks pino's way round; the agent's log takes plain fields. */
-function bootstrapLog(log: AgentLogger): Log {
-  const at =
-    (level: "debug" | "info" | "warn" | "error") => (fields: Readonly<Record<string, unknown>>, message: string) => {
-      const plain: Record<string, string | number | boolean> = {};
-      for (const [key, value] of Object.entries(fields))
-        plain[key] = typeof value === "number" || typeof value === "boolean" ? value : String(value);
-      log[level](message, plain);
-    };
-  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
