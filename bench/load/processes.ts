@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 
 // USER_HZ, the unit of CPU times in /proc, is 100 on every architecture that Node runs on.
 const TICKS_PER_SECOND = 100;
-const START_LIMIT_MS = 15_000;
+const START_LIMIT_MS = 60_000;
 
 const running = new Set<ChildProcess>();
 

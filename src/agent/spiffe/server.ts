@@ -2,6 +2,7 @@ import { createPrivateKey } from "node:crypto";
 import type { Socket } from "node:net";
 import {
   type handleServerStreamingCall,
+  type Metadata,
   Server,
   ServerCredentials,
   type ServerUnaryCall,
@@ -71,7 +72,7 @@ export class WorkloadApiServer {
 
   /** Answers with what is there, and again whenever it is another. */
   #follow(call: Stream, answer: (identity: WorkloadIdentity) => object | undefined): void {
-    if (call.metadata.get("workload.spiffe.io")[0] !== "true") return end(call, NO_HEADER);
+    if (!isMarked(call.metadata)) return end(call, NO_HEADER);
     const say = (identity: WorkloadIdentity) => {
       const message = answer(identity);
       if (message === undefined) end(call, DENIED);
@@ -87,15 +88,20 @@ export class WorkloadApiServer {
 
 function service(x509: Readonly<Record<"fetchX509SVID" | "fetchX509Bundles", (call: Stream) => void>>): Server {
   const server = new Server({ "grpc.max_receive_message_length": 4096, "grpc.max_concurrent_streams": 16 });
-  const none = (_call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<unknown>) => callback(NO_JWT);
+  const refusal = ({ metadata }: { readonly metadata: Metadata }) => (isMarked(metadata) ? NO_JWT : NO_HEADER);
+  const none = (call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<unknown>) => callback(refusal(call));
   server.addService(grpcService(SpiffeWorkloadAPI), {
     fetchX509SVID: x509.fetchX509SVID as handleServerStreamingCall<unknown, unknown>,
     fetchX509Bundles: x509.fetchX509Bundles as handleServerStreamingCall<unknown, unknown>,
     fetchJWTSVID: none,
-    fetchJWTBundles: ((call: Stream) => end(call, NO_JWT)) as handleServerStreamingCall<unknown, unknown>,
+    fetchJWTBundles: ((call: Stream) => end(call, refusal(call))) as handleServerStreamingCall<unknown, unknown>,
     validateJWTSVID: none,
   });
   return server;
+}
+
+function isMarked(metadata: Metadata): boolean {
+  return metadata.get("workload.spiffe.io")[0] === "true";
 }
 
 function end(call: Stream, refusal: Refusal): void {

@@ -39,7 +39,7 @@ export interface MeshGrpcServerOptions {
   readonly patienceMs?: Millis;
   /** Connections at once, 16,384 unless told: a host has up to four. */
   readonly maxConnections?: number;
-  /** Of those, from one source and without a proven identity: 128 unless told. */
+  /** Of those, from one source and without a proven identity: 512 unless told, for hosts that come back together. */
   readonly maxStrangers?: number;
   /** Of those, with one certificate: 64 unless told. */
   readonly maxPerPeer?: number;
@@ -101,7 +101,7 @@ export class MeshGrpcServer {
     this.#options = options;
     this.#patienceMs = options.patienceMs ?? 10_000;
     this.#quota = new ConnectionQuota({
-      maxStrangers: options.maxStrangers ?? 128,
+      maxStrangers: options.maxStrangers ?? 512,
       maxPerPeer: options.maxPerPeer ?? 64,
       now: () => performance.now(),
     });

@@ -498,9 +498,10 @@ export class Attachments {
       else if (!session.leaving) signs.push({ key: session.key, heardAt: session.heardAt });
     }
     const others = this.#leases.others();
-    // A replica's hosts have the life of a lease to attach again; then they are as silent as our own.
+    // A replica's hosts have the life of a lease to attach again; then they are as silent as our own. A thousand of them
+    // come one after the other: while they do, the rest is still on its way.
     const grace = LEASE_DURATION_MS - this.#liveness.silenceMs;
-    for (const { key, seenAt } of others) signs.push({ key, heardAt: seenAt + grace });
+    for (const { key, seenAt, movedAt } of others) signs.push({ key, heardAt: Math.max(seenAt + grace, movedAt) });
     const answered = new Set(signs.map(({ key }) => key));
     for (const [key, known] of this.#workloads) {
       const orphan = isReady(known.object) && !answered.has(key);

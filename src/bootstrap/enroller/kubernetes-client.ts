@@ -19,6 +19,8 @@ const WATCH_SECONDS = 240;
 const WATCH_RETRY = { minMs: 500, maxMs: 15_000 } as const;
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 const PAGE = 500;
+/** Connections to the API server: calls beyond wait for one. Watches hold one each. */
+const MAX_CONNECTIONS = 48;
 
 /**
  * Finds and reads the credentials.
@@ -243,12 +245,19 @@ export class KubernetesClient implements KubeClient {
     if (payload !== undefined) {
       options.headers = { ...options.headers, "content-type": contentType, "content-length": payload.length };
     }
+    keepConnections(options.agent);
     return new Promise((resolve, reject) => {
-      const request = (url.protocol === "http:" ? http : https).request(url, options, resolve);
-      request.on("error", (error) => {
-        reject(new KubeError(0, "Unreachable", `the API server at ${url.host} does not answer: ${error.message}`));
-      });
-      request.end(payload);
+      const send = (again: boolean) => {
+        const request = (url.protocol === "http:" ? http : https).request(url, options, resolve);
+        request.on("error", (error) => {
+          // The server let go of the connection just as we took it up again: it has seen nothing of this.
+          if (again && request.reusedSocket && "code" in error && error.code === "ECONNRESET") send(false);
+          else
+            reject(new KubeError(0, "Unreachable", `the API server at ${url.host} does not answer: ${error.message}`));
+        });
+        request.end(payload);
+      };
+      send(method !== "POST");
     });
   }
 }
@@ -258,6 +267,17 @@ function retryAfterMs({ statusCode, headers }: IncomingMessage): number | undefi
   const after = headers["retry-after"];
   if ((statusCode !== 429 && statusCode !== 503) || after === undefined || !/^\d{1,4}$/.test(after)) return undefined;
   return Math.max(100, Number(after) * 1000);
+}
+
+/** client-node's agents make a connection, and so a handshake, for every call: a thousand hosts' leases are 100 a second. */
+function keepConnections(agent: RequestOptions["agent"]): void {
+  if (!(agent instanceof http.Agent)) return;
+  // Properties that every agent has, and its types leave out.
+  const kept = agent as http.Agent & { keepAlive: boolean; readonly options: http.AgentOptions };
+  if (kept.keepAlive) return;
+  kept.keepAlive = true;
+  kept.options.keepAlive = true;
+  kept.maxSockets = MAX_CONNECTIONS;
 }
 
 interface ListPage<T> {

@@ -8,6 +8,8 @@ const PREFIX = "mesh-agent.";
 /** Marks, as a label, the Lease of a host. */
 export const HOST_LEASE_LABEL = "mesh-agent/host";
 export const LEASE_RENEW_MS = 10_000;
+/** Leases that are written at once. */
+const WRITERS = 8;
 /** A lease unchanged for so long belongs to a dead replica; its hosts had this time to attach elsewhere. */
 export const LEASE_DURATION_MS = 30_000;
 
@@ -32,8 +34,11 @@ export class Leases {
   readonly #options: LeasesOptions;
   /** With the version of our last write; none while the first is under way. */
   readonly #held = new Map<string, bigint | undefined>();
-  readonly #others = new Map<string, { readonly renewTime: string | undefined; readonly seenAt: Millis }>();
+  readonly #others = new Map<string, Other>();
+  /** When a host of another replica last came to us, by that replica: while they still come, it is early to judge the rest. */
+  readonly #movedAt = new Map<string, Millis>();
   #stops: (() => void)[] = [];
+  #renewing = false;
 
   constructor(options: LeasesOptions) {
     this.#options = options;
@@ -64,7 +69,7 @@ export class Leases {
           const known = this.#others.get(key);
           // A re-list shows what we have seen: only a change is a sign of life.
           if (known?.renewTime === renewTime && known !== undefined) return;
-          this.#others.set(key, { renewTime, seenAt: scheduler.now() });
+          this.#others.set(key, { holder: holderIdentity ?? "", renewTime, seenAt: scheduler.now() });
         },
         (error) => log.warn({ error: error.message }, "cannot watch leases"),
       ),
@@ -80,6 +85,8 @@ export class Leases {
   /** Takes a host over, whoever held it. */
   async hold(key: string): Promise<void> {
     if (!this.#held.has(key)) this.#held.set(key, undefined);
+    const before = this.#others.get(key)?.holder;
+    if (before !== undefined) this.#movedAt.set(before, this.#options.scheduler.now());
     this.#others.delete(key);
     await this.#write(key);
   }
@@ -90,21 +97,40 @@ export class Leases {
     await this.#options.client.delete(LEASES, this.#options.namespace, PREFIX + key.replace("/", "."));
   }
 
-  /** Renews all that is held, one after the other. */
+  /**
+   * Renews all that is held, a few at a time: one after the other, a thousand hosts and an API server that takes 30 ms
+   * would outlive the leases. A round that is still under way is not overtaken by the next.
+   */
   async renew(): Promise<void> {
-    for (const key of [...this.#held.keys()]) {
-      if (!this.#held.has(key)) continue;
-      try {
-        await this.#write(key);
-      } catch (error) {
-        this.#options.log.warn({ host: key, error: String(error) }, "could not renew a lease");
+    if (this.#renewing) return;
+    this.#renewing = true;
+    const due = [...this.#held.keys()].values();
+    const work = async () => {
+      for (const key of due) {
+        if (!this.#held.has(key)) continue;
+        try {
+          await this.#write(key);
+        } catch (error) {
+          this.#options.log.warn({ host: key, error: String(error) }, "could not renew a lease");
+        }
       }
-    }
+    };
+    await Promise.all(Array.from({ length: WRITERS }, work));
+    this.#renewing = false;
   }
 
-  /** Hosts held by other replicas, with the moment of the last sign of life from there. */
-  others(): readonly { readonly key: string; readonly seenAt: Millis }[] {
-    return [...this.#others].map(([key, { seenAt }]) => ({ key, seenAt }));
+  /**
+   * Hosts held by other replicas, with the moment of the last sign of life from there, and when one of that replica's last
+   * came to us.
+   */
+  others(): readonly { readonly key: string; readonly seenAt: Millis; readonly movedAt: Millis }[] {
+    const holders = new Set<string>();
+    const others = [...this.#others].map(([key, { holder, seenAt }]) => {
+      holders.add(holder);
+      return { key, seenAt, movedAt: this.#movedAt.get(holder) ?? Number.NEGATIVE_INFINITY };
+    });
+    for (const holder of this.#movedAt.keys()) if (!holders.has(holder)) this.#movedAt.delete(holder);
+    return others;
   }
 
   async #write(key: string): Promise<void> {
@@ -124,6 +150,12 @@ export class Leases {
     );
     if (this.#held.has(key)) this.#held.set(key, version(written));
   }
+}
+
+interface Other {
+  readonly holder: string;
+  readonly renewTime: string | undefined;
+  readonly seenAt: Millis;
 }
 
 // Kubernetes promises an order of resource versions within a resource since 1.35; in fact they always were numbers.

@@ -84,6 +84,8 @@ export interface AttachClientOptions {
 
 // Below the 30 s that a dead replica's hosts have to come back in.
 const BACKOFF: BackoffOptions = { minMs: 1000, maxMs: 10_000 };
+// An enroller's hosts all lose it at once: they come to the next one over some seconds, in which it can take them.
+const SPREAD_MS = 8000;
 const FINAL: ReadonlySet<string> = new Set(["clone", "revoked", "unknown-workload", "version-skew", "workload-taken"]);
 const STARTING: HostReadiness = { ready: false, reason: "Starting", message: "the agent is starting" };
 
@@ -324,11 +326,13 @@ export class AttachClient {
       handlers.refused?.(error);
       return;
     }
+    const wasAttached = this.#state.kind === "attached";
     this.#failures++;
     this.#address++;
     this.#setState({ kind: "detached", error, failures: this.#failures });
     log.warn({ error: error?.message ?? "the stream ended", failures: this.#failures }, "not attached; trying again");
-    this.#retryIn(backoffMs(this.#failures, backoff, () => scheduler.rng()));
+    const delay = backoffMs(this.#failures, backoff, () => scheduler.rng());
+    this.#retryIn(wasAttached ? Math.min(backoff.maxMs, delay + SPREAD_MS * scheduler.rng()) : delay);
   }
 
   #retryIn(ms: number): void {

@@ -1,9 +1,9 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import http from "node:http";
 import net from "node:net";
 import { Client, credentials } from "@grpc/grpc-js";
 import type { Millis } from "../../proxy/core/clock.ts";
-import { CHANNEL_OPTIONS, type ProbeKind } from "../control/index.ts";
+import { CHANNEL_OPTIONS, type ProbeKind, printable } from "../control/index.ts";
 
 /**
  * Makes one check of the host's own application, as kubelet would.
@@ -83,17 +83,31 @@ function checkGrpc(host: string, port: number, service: string, timeoutMs: Milli
   });
 }
 
-/** Exit status 0 is success. Killed with everything it started: a probe must not leave processes behind. */
+// Under systemd the agent has a user of its own and no capability. Where it is root, in a container say, a probe is nobody.
+const NOBODY = 65_534;
+
+/**
+ * Exit status 0 is success. Killed with everything it started: a probe must not leave processes behind. Its output goes
+ * nowhere.
+ */
 function checkExec(command: readonly string[], timeoutMs: Millis): Promise<string | undefined> {
   const [program, ...args] = command;
   if (program === undefined) return Promise.resolve("the exec probe names no command");
   return new Promise((resolve) => {
-    // A process group of its own; nothing of our environment but the path.
-    const child = spawn(program, args, {
-      detached: true,
-      stdio: "ignore",
-      env: { PATH: "/usr/local/bin:/usr/bin:/bin" },
-    });
+    let child: ChildProcess;
+    try {
+      // A process group of its own; nothing of our environment but the path.
+      child = spawn(program, args, {
+        detached: true,
+        stdio: "ignore",
+        env: { PATH: "/usr/local/bin:/usr/bin:/bin" },
+        ...(process.getuid?.() === 0 && { uid: NOBODY, gid: NOBODY }),
+      });
+    } catch (error) {
+      // What no program can be given, such as a zero byte.
+      resolve(`${printable(program, 80)}: ${(error as Error).message}`);
+      return;
+    }
     let done = false;
     const finish = (failure: string | undefined) => {
       if (done) return;

@@ -108,7 +108,9 @@ it("gives the trust anchors by trust domain, and no JWT", async () => {
 });
 
 it("refuses a call without the security header", async () => {
-  expect(await ask(await open(["db"]), METHODS.fetchX509SVID, new Metadata())).toBe(status.INVALID_ARGUMENT);
+  const socket = await open(["db"]);
+  for (const method of Object.values(METHODS))
+    expect(await ask(socket, method, new Metadata())).toBe(status.INVALID_ARGUMENT);
 });
 
 it("says nothing while there is no identity, and denies one that is no SPIFFE ID", async () => {

@@ -3,6 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Server as GrpcServer, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { PROBE_DEFAULTS, type Probe } from "../../../../src/bootstrap/control/index.ts";
 import { check, leave, Probes, readMachineId } from "../../../../src/bootstrap/host/index.ts";
@@ -92,6 +93,63 @@ describe("a check", () => {
     expect(await check({ kind: "exec", command: ["false"] }, "", 2000)).toContain("ends with 1");
     expect(await check({ kind: "exec", command: ["/nonexistent"] }, "", 2000)).toContain("ENOENT");
     expect(await check({ kind: "exec", command: ["sh", "-c", "sleep 60 & wait"] }, "", 100)).toContain("within 100 ms");
+  });
+});
+
+describe("a check by a program", () => {
+  it("by a program that has neither our rights nor our environment, nor anybody to tell its output", async () => {
+    process.env["PROBE_SECRET"] = "x";
+    const sh = (script: string) => check({ kind: "exec", command: ["sh", "-c", script] }, "", 5000);
+    expect(await sh('test -z "$PROBE_SECRET"')).toBeUndefined();
+    if (process.getuid?.() === 0) {
+      expect(await sh('test "$(id -u)" = 65534 && test "$(id -g)" = 65534')).toBeUndefined();
+      expect(await sh('grep -q "^CapEff:[[:space:]]*0*$" /proc/self/status')).toBeUndefined();
+    }
+    // More than any pipe holds: nobody reads it, and it does not wait for anybody.
+    expect(await sh("head -c 10000000 /dev/zero; head -c 10000000 /dev/zero >&2")).toBeUndefined();
+    expect(await check({ kind: "exec", command: ["true\0false"] }, "", 1000)).toContain("null bytes");
+    delete process.env["PROBE_SECRET"];
+  });
+});
+
+describe("a check over gRPC", () => {
+  it("asks for health, of the server or one of its services", async () => {
+    const same = (bytes: Buffer) => bytes;
+    const asked: string[] = [];
+    const server = new GrpcServer();
+    server.addService(
+      {
+        check: {
+          path: "/grpc.health.v1.Health/Check",
+          requestStream: false,
+          responseStream: false,
+          requestSerialize: same,
+          requestDeserialize: same,
+          responseSerialize: same,
+          responseDeserialize: same,
+        },
+      },
+      {
+        check: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => {
+          const name = call.request.subarray(2).toString();
+          asked.push(name);
+          // 1 is SERVING, 2 is not.
+          done(null, Buffer.of(0x08, name === "down" ? 2 : 1));
+        },
+      },
+    );
+    const port = await new Promise<number>((resolve, reject) =>
+      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      ),
+    );
+    const ask = (service: string) => check({ kind: "grpc", port, service }, "127.0.0.1", 5000);
+    expect(await ask("")).toBeUndefined();
+    expect(await ask("shop.Cart")).toBeUndefined();
+    expect(await ask("down")).toContain("not serving");
+    expect(asked).toEqual(["", "shop.Cart", "down"]);
+    server.forceShutdown();
+    expect(await ask("")).toContain("gRPC health on port");
   });
 });
 
