@@ -90,6 +90,8 @@ const MAX_REASON = 256;
 const MAX_MESSAGE = 1024;
 const MAX_NAME = 80;
 
+const SWEEP_MS = 1000;
+
 const CHANGE_LIMIT: RateLimitOptions = { burst: 6, refillMs: 1000, maxSources: 20_000 };
 
 /**
@@ -116,12 +118,14 @@ export class Attachments {
   /** Keys of revoked workloads, by workload. */
   readonly #revoked = new Map<string, readonly string[]>();
   readonly #startedAt: Millis;
+  #sweptAt: Millis;
   #stops: (() => void)[] = [];
 
   constructor(options: AttachmentsOptions) {
     this.#options = options;
     this.#liveness = options.liveness ?? LIVENESS;
     this.#startedAt = options.scheduler.now();
+    this.#sweptAt = this.#startedAt;
     this.#leases = new Leases({
       ...options,
       onTaken: (key) => this.#end(key, Order_Kind.SUPERSEDED, "the host attached to another enroller"),
@@ -148,7 +152,7 @@ export class Attachments {
           this.#orderRenewal(session);
         }
       }),
-      every(scheduler, 1000, () => this.#sweep()),
+      every(scheduler, SWEEP_MS, () => this.#sweep()),
       every(scheduler, LEASE_RENEW_MS, () => void this.#leases.renew()),
       every(scheduler, 60_000, () => this.#collect()),
     ];
@@ -492,6 +496,11 @@ export class Attachments {
   #sweep(): void {
     const { scheduler, log } = this.#options;
     const now = scheduler.now();
+    // While we did not listen, nobody was silent: what was said waits to be read.
+    const deafMs = now - this.#sweptAt - SWEEP_MS;
+    this.#sweptAt = now;
+    if (deafMs > 0)
+      for (const session of this.#sessions.values()) session.heardAt = Math.min(now, session.heardAt + deafMs);
     const signs: HostSigns[] = [];
     for (const session of this.#sessions.values()) {
       if (session.leaving && session.call === undefined) this.#forget(session);

@@ -107,6 +107,6 @@ it("hosts of a replica that dies are at the other before anybody takes them for 
   expect(withdrawn).toEqual([]);
   expect(await ready()).toBe(HOSTS);
   // Every lease has its new holder, and nothing else was written but leases.
-  expect(await site.kube.list(LEASES, "linkerd")).toHaveLength(HOSTS);
+  expect(await site.kube.list(LEASES, "linkerd", "mesh-agent/host")).toHaveLength(HOSTS);
   expect(site.kube.writes.filter((write) => !write.includes("leases"))).toEqual([]);
 });
