@@ -261,6 +261,8 @@ export class ExchangeRecorder implements AttemptRecorder {
       metrics.counter("inbound_http_authz_deny_total", labels).add(1);
     } else if (failure?.reason === "route-not-found")
       metrics.counter("inbound_http_route_not_found_total", { ...target, ...tlsAccept(peer) }).add(1);
+    else if (failure !== undefined)
+      metrics.counter("inbound_http_errors_total", { error: errorLabel(failure.reason), ...target }).add(1);
   }
 
   #inboundEntry(peer: Peer, permit: Permit): InboundEntry {

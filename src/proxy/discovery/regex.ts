@@ -1,4 +1,5 @@
 import { RE2JS } from "re2js";
+import { ProxyError } from "../core/errors.ts";
 import {
   eachInboundPattern,
   eachOutboundPattern,
@@ -12,6 +13,9 @@ import {
 const MAX_REMEMBERED = 1024;
 // Rust's `regex` refuses programs above 10 MiB; no honest route needs a longer text than this.
 const MAX_SOURCE_LENGTH = 8192;
+// Linear is not short: a step takes some 150 ns, and there are as many as the program is long times the text. A longer
+// match than this, a third of a second, would be a pause for everybody else.
+const MAX_STEPS = 2_000_000;
 
 const remembered = new Map<string, TextTest>();
 
@@ -19,7 +23,8 @@ const remembered = new Map<string, TextTest>();
  * Compiles an expression (RE2: linear time, so a policy cannot stall us and neither can a path that was built for it).
  * The syntax is close to Rust's `regex`, which Linkerd uses; `(?P<name>…)` works in both.
  *
- * @returns A test whether the leftmost match spans the whole text; undefined if the expression is not valid.
+ * @returns A test whether the leftmost match spans the whole text, which throws a {@link ProxyError} for a text too long to
+ * be tested in time; undefined if the expression is not valid.
  */
 export function compilePattern(source: string): TextTest | undefined {
   const known = remembered.get(source);
@@ -33,7 +38,10 @@ function compile(source: string): TextTest | undefined {
   if (source.length > MAX_SOURCE_LENGTH) return undefined;
   try {
     const expression = RE2JS.compile(source);
+    const maxLength = MAX_STEPS / expression.programSize();
     return (text) => {
+      // Not "no match": another route would take what this one protects.
+      if (text.length > maxLength) throw new ProxyError("unexpected", "too long for a route's regular expression");
       // The automaton answers most requests: without an anchored match there is none of the kind below either.
       if (!expression.testExact(text)) return false;
       const matcher = expression.matcher(text);

@@ -9,12 +9,14 @@ import {
   type Client,
   decideInbound,
   filterRequest,
+  type InboundDecision,
   isAudit,
   type Permit,
   RateLimiter,
   type RateLimits,
 } from "../policy/index.ts";
 import {
+  asProxyError,
   compose,
   type Dispatcher,
   type Exchange,
@@ -310,7 +312,15 @@ class Authorized implements Service {
   }
 
   call(x: Exchange): void {
-    const decision = decideInbound(this.#port.handle.current, x.request, x.peer.client);
+    const policy = this.#port.handle.current;
+    let decision: InboundDecision;
+    try {
+      decision = decideInbound(policy, x.request, x.peer.client);
+    } catch (error) {
+      x.judge = policy.ref;
+      // A text that no expression can be tested on in time: nobody knows whose route it is.
+      return x.fail(asProxyError(error));
+    }
     x.judge = decision.policy.ref;
     switch (decision.kind) {
       case "permit":

@@ -6,11 +6,12 @@ import {
   decideOutbound,
   filterRequest,
   filterResponse,
+  type OutboundChoice,
   type OutboundPolicy,
   outboundHttp,
   requestLimits,
 } from "../policy/index.ts";
-import { type Exchange, type Layer, type ResponseLayer, stopped } from "../stack/index.ts";
+import { asProxyError, type Exchange, type Layer, type ResponseLayer, stopped } from "../stack/index.ts";
 import type { OutboundDeps } from "./deps.ts";
 
 /** HTTP/1 that names no authority gets the one it dialled; `:80` is not spelled out (outbound.md §7.5). */
@@ -38,7 +39,13 @@ export function routed(policy: () => OutboundPolicy | undefined, version: "1" | 
         const present = policy();
         const http = present && outboundHttp(present, spoken);
         x.judge = present?.ref;
-        const choice = http === undefined ? undefined : decideOutbound(http, x.request);
+        let choice: OutboundChoice | undefined;
+        try {
+          choice = http === undefined ? undefined : decideOutbound(http, x.request);
+        } catch (error) {
+          // A text that no expression can be tested on in time: nobody knows whose route it is.
+          return x.fail(asProxyError(error));
+        }
         if (choice === undefined) return x.fail(new ProxyError("route-not-found", "no route"));
         x.choice = choice;
         x.route = choice.route.ref;

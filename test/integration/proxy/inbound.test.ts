@@ -172,6 +172,31 @@ describe("detection is no way around a route", () => {
   });
 });
 
+test("a path too long to be tested in time is nobody's, not the next route's", async () => {
+  const guarded = route("guarded", [only("other.ns")]);
+  const pattern = { source: "(?:/?a?){900}/secret" };
+  const any = { kind: "http", method: undefined, path: undefined, headers: [], query: [] } as const;
+  const match = { kind: "http", method: undefined, path: { kind: "regex", pattern }, headers: [], query: [] } as const;
+  const { hops, seen } = await start({
+    source: "api",
+    ref: defaultRef("guarded"),
+    protocol: {
+      kind: "detect",
+      timeoutMs: 500,
+      routes: [
+        { ...guarded, rules: [{ matches: [match], filters: [] }] },
+        { ...route("open", [only(CLIENT_NAME)]), rules: [{ matches: [any], filters: [] }] },
+      ],
+      rateLimits: undefined,
+    },
+    authorizations: [],
+  });
+  expect([await get(hops.port, "/open"), await get(hops.port, "/a/secret")]).toEqual([200, 403]);
+  expect(await get(hops.port, `${"/a".repeat(3_000)}/secret`)).toBe(500);
+  expect(seen.map(({ url }) => url)).toEqual(["/open"]);
+  expect(hops.server.metrics.format()).toMatch(/inbound_http_errors_total\{error="unexpected",.*\} 1\n/);
+});
+
 describe("what the application sees", () => {
   test("no identity that a client gave itself", async () => {
     const { port, seen } = await startApp();

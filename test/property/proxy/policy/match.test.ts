@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { ProxyError } from "../../../../src/proxy/core/errors.ts";
 import { HeaderList } from "../../../../src/proxy/core/header.ts";
 import { compilePattern } from "../../../../src/proxy/discovery/index.ts";
 import type { HttpMatch, PathMatch } from "../../../../src/proxy/policy/index.ts";
@@ -104,6 +105,33 @@ describe("expressions", () => {
       }),
     );
   });
+
+  it.each(["(?:a?){1000}a{1000}", "((.?){30}){30}", "(a|aa){500}b", "(?:a*a*){400}b", "(a{500}){2}"])(
+    "take no longer than a request may, or refuse to be tested: %s",
+    (source) => {
+      const matches = compilePattern(source);
+      for (const length of [100, 1_000, 8_000, 60_000]) {
+        const cpu = process.cpuUsage();
+        let refused: unknown;
+        try {
+          matches?.(`${"a".repeat(length)}!`);
+        } catch (error) {
+          refused = error;
+        }
+        const { user } = process.cpuUsage(cpu);
+        // Ten times what it takes on a quiet machine would still be less than what 60,000 characters took untested.
+        expect(user).toBeLessThan(4_000_000);
+        if (length === 60_000) expect(refused).toBeInstanceOf(ProxyError);
+      }
+    },
+  );
+
+  it.each(["((a{100}){100}){10}", "(a{1000}){1000}", "a{1001}", `(${"a|".repeat(5_000)})`])(
+    "are refused when they unfold into too much: %#",
+    (source) => {
+      expect(compilePattern(source)).toBeUndefined();
+    },
+  );
 
   it("take linear time where backtracking explodes", () => {
     const matches = compilePattern("(a*)*b");
