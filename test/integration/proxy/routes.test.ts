@@ -5,7 +5,7 @@ import {
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
-import { connect } from "node:net";
+import { connect, createServer as createTcp } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
 import {
@@ -15,6 +15,7 @@ import {
   type RetryPolicy,
 } from "../../../src/proxy/policy/index.ts";
 import { App, ask, Balanced, backendOf, endpointOf, routeTo } from "../../support/balanced.ts";
+import { clientHello, serverName } from "../../support/client-hello.ts";
 
 const open: { close(): void }[] = [];
 afterEach(() => {
@@ -175,5 +176,36 @@ describe("a connection that the policy forbids", () => {
     socket.on("error", () => {});
     await new Promise((resolve) => socket.once("close", resolve));
     expect(app.calls).toBe(0);
+  });
+});
+
+describe("a TLS connection", () => {
+  test.each([
+    ["without a server name", []],
+    ["whose server name no route has", [serverName("other.shop")]],
+  ])("%s is closed before anything is dialled", async (_name, extensions) => {
+    let dialled = 0;
+    const server = createTcp((socket) => {
+      dialled++;
+      socket.pipe(socket);
+    });
+    open.push(server);
+    const policy = routeTo(onlyBackend(backendOf("a:80")));
+    const route = {
+      ref: policy.ref,
+      snis: [{ kind: "exact" as const, host: "db.shop" }],
+      filters: [],
+      distribution: onlyBackend<ConnectionFilter>(backendOf("a:80")),
+    };
+    const port = await site({ ...policy, kind: "tls", tls: [route] }, await endpointOf(server));
+    const socket = connect(port, "127.0.0.1");
+    let heard = 0;
+    socket.on("data", (chunk) => {
+      heard += chunk.length;
+    });
+    socket.on("error", () => {});
+    socket.write(clientHello({ extensions }));
+    await new Promise((resolve) => socket.once("close", resolve));
+    expect([dialled, heard]).toEqual([0, 0]);
   });
 });

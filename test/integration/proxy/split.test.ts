@@ -159,6 +159,32 @@ describe("failure accrual", () => {
     expect(await count(balanced.port, 40)).toEqual({ good: 40 });
   });
 
+  test("of the only endpoint: who comes waits and is told 504, the next 503, until a probe is answered", async () => {
+    let good = false;
+    const app = new App((_req, res) => {
+      res.statusCode = good ? 200 : 500;
+      res.setHeader("x-who", "back");
+      res.end();
+    });
+    open.push(app);
+    const balanced = await Balanced.start(routeTo(onlyBackend(backendOf("a:80", accrual))), {
+      "a:80": [await app.listen()],
+    });
+    open.push(balanced);
+    const statuses = async (requests: number) => {
+      const seen = [];
+      for (let i = 0; i < requests; i++) seen.push((await ask(balanced.port)).status);
+      return seen;
+    };
+    expect(await statuses(3)).toEqual([500, 500, 500]);
+    expect(await statuses(2)).toEqual([504, 503]);
+    expect(app.calls).toBe(3);
+    good = true;
+    balanced.proxy.clock.skip(60_000);
+    await expect.poll(async () => (await statuses(1))[0], { timeout: 5_000 }).toBe(200);
+    expect(await statuses(3)).toEqual([200, 200, 200]);
+  });
+
   test("but not below the number that must stay ready", async () => {
     const bad = new App((_req, res) => {
       res.statusCode = 500;
