@@ -193,7 +193,7 @@ describe("a TLS connection", () => {
     const policy = routeTo(onlyBackend(backendOf("a:80")));
     const route = {
       ref: policy.ref,
-      snis: [{ kind: "exact" as const, host: "db.shop" }],
+      snis: [{ kind: "exact" as const, value: "db.shop" }],
       filters: [],
       distribution: onlyBackend<ConnectionFilter>(backendOf("a:80")),
     };
