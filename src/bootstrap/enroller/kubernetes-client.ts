@@ -147,7 +147,12 @@ export class KubernetesClient implements KubeClient {
           relist(items, known, listener);
           version = resourceVersion;
         }
-        version = await this.#watchOnce(type, namespace, version, known, listener, signal);
+        // A watch that has brought something was a good one, however it ends.
+        const told = (event: WatchEvent<T>) => {
+          failures = 0;
+          listener(event);
+        };
+        version = await this.#watchOnce(type, namespace, version, known, told, signal);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
