@@ -17,6 +17,10 @@ const { watch: watchPolicy } = grpcService(outbound.OutboundPolicies);
 const PROFILE_TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION]);
 const POLICY_TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION, NOT_FOUND, UNIMPLEMENTED]);
 
+// As long as Linkerd's proxies give a stream for its first word. The controller has none for a ServiceProfile that it
+// cannot translate, and a Service must not become slow at every first connection for that.
+const PROFILE_PATIENCE_MS = 3_000;
+
 /** The two answers; null: the controller says that there is none; undefined: it has not answered. */
 interface Answers {
   policy: OutboundPolicy | null | undefined;
@@ -36,6 +40,8 @@ export class OutboundEntry extends HubEntry {
   #storedAtMs = 0;
   #current: OutboundState | undefined;
   #callOff: (() => void) | undefined;
+  /** Ends the wait for a profile that a policy need not wait for. */
+  #hurry: (() => void) | undefined;
   readonly #doubt = new Doubt();
 
   constructor(ip: string, port: number, deps: EntryDeps) {
@@ -90,6 +96,7 @@ export class OutboundEntry extends HubEntry {
 
   override stop(): void {
     this.#callOff?.();
+    this.#hurry?.();
     this.#policyWatch.stop();
     this.#profileWatch?.stop();
   }
@@ -158,6 +165,7 @@ export class OutboundEntry extends HubEntry {
     this.#livePolicy = true;
     this.#answers.policy = policy;
     this.#combine();
+    if (this.state === "pending") this.#hurry ??= this.deps.timers.after(PROFILE_PATIENCE_MS, () => this.#goAhead());
   }
 
   #policyRefused(code: number, why: string): void {
@@ -184,6 +192,7 @@ export class OutboundEntry extends HubEntry {
     const { policy, profile } = this.#answers;
     if (policy === undefined || profile === undefined) return;
     this.#callOff?.();
+    this.#hurry?.();
     const changed = this.#put(policy ?? undefined, profile ?? undefined);
     // Half an old answer and half a new one are kept as an answer only when both have been heard.
     if (this.#livePolicy && this.#liveProfile) this.deps.cache.save(this.key, () => this.#answers, changed);
@@ -200,14 +209,18 @@ export class OutboundEntry extends HubEntry {
     return changed;
   }
 
+  /** A policy says on its own how to reach a Service; without one, plaintext to an unknown pod would be a guess. */
+  #goAhead(): boolean {
+    const { policy, profile } = this.#answers;
+    if (policy === undefined || policy === null || profile !== undefined) return false;
+    this.#callOff?.();
+    if (this.state === "pending") this.#put(policy, undefined);
+    return true;
+  }
+
   /** Nothing was stored, and the control plane did not answer both questions in time. */
   #timedOut(): void {
-    const { policy, profile } = this.#answers;
-    if (policy !== undefined && policy !== null && profile === undefined) {
-      // A policy says on its own how to reach a Service; without one, plaintext to an unknown pod would be a guess.
-      this.#put(policy, undefined);
-      return;
-    }
+    if (this.#goAhead()) return;
     this.fail("unreachable", `no answer from the control plane within ${this.deps.timeoutMs} ms`);
   }
 }

@@ -266,9 +266,23 @@ describe("hub, outbound", () => {
     const world = make();
     const { client } = worker(world);
     const handle = client.outbound("10.0.0.1", 80);
+    world.time.advance(1_000);
     send.policy(world.grpc.last("Watch"));
-    world.time.advance(10_000);
+    world.time.advance(2_999);
+    expect(handle.state).toBe("pending");
+    world.time.advance(1);
     expect([handle.state, handle.current?.policy.source]).toEqual(["ready", "api"]);
+  });
+
+  it("without a policy the profile is waited for to the end", () => {
+    const world = make();
+    const { client } = worker(world);
+    const handle = client.outbound("10.0.0.1", 80);
+    world.grpc.last("Watch").error(5, "none");
+    world.time.advance(9_999);
+    expect(handle.state).toBe("pending");
+    world.time.advance(1);
+    expect([handle.state, handle.failure]).toEqual(["failed", "unreachable"]);
   });
 
   it("a profile alone does not: plaintext to an unknown pod would be a guess", () => {
