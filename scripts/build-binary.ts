@@ -32,7 +32,10 @@ export async function buildBinary(architecture: Architecture = process.arch as A
     await bundle(work);
     copyFileSync(join(nodeBase(architecture), "bin/node"), join(work, "node"));
     // Before anything is put in: strip would throw it out again. 30 MB of symbols that nobody reads on a host.
-    execFileSync(`${NAMES[architecture].triplet}-strip`, ["--strip-all", join(work, "node")], { stdio: "inherit" });
+    // The compiler's comment goes too: putting something in leaves its section pointing elsewhere, which linters stumble over.
+    execFileSync(`${NAMES[architecture].triplet}-strip`, ["--strip-all", "-R.comment", join(work, "node")], {
+      stdio: "inherit",
+    });
     writeFileSync(
       join(work, "sea.json"),
       JSON.stringify({
