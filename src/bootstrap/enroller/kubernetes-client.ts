@@ -28,8 +28,11 @@ const MAX_CONNECTIONS = 48;
  */
 export function loadKubeClient(options: KubernetesOptions): KubernetesClient {
   const config = new KubeConfig();
-  if (options.inCluster === true) config.loadFromCluster();
-  else if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
+  if (options.inCluster === true) {
+    // The library would go on with an address without a host.
+    if (!process.env["KUBERNETES_SERVICE_HOST"]) throw new Error("this is no pod: KUBERNETES_SERVICE_HOST is not set");
+    config.loadFromCluster();
+  } else if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
   else config.loadFromDefault();
   if (options.context !== undefined) config.setCurrentContext(options.context);
   if (config.getCurrentCluster() === null) throw new Error("the kubeconfig names no cluster");
