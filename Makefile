@@ -2,7 +2,7 @@
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo env PATH="$(PATH)")
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench deb fmt
+.PHONY: help setup setup-packaging check test demo bench deb packages fmt
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -10,10 +10,13 @@ help: ## this list
 setup: ## install what is missing: Debian packages, npm packages
 	@scripts/setup.sh
 
+setup-packaging:
+	@scripts/setup.sh packaging
+
 check: setup ## format, lint, types, import rings, unit and property tests: under a minute
 	@npm run --silent check
 
-test: setup ## everything: the checks and all suites; ends with "N passed, N failed"
+test: setup-packaging ## everything: the checks and all suites; ends with "N passed, N failed"
 	@node scripts/test.ts
 
 demo: setup ## a mesh on this machine in a minute: join a VM, call both ways, look around
@@ -22,8 +25,11 @@ demo: setup ## a mesh on this machine in a minute: join a VM, call both ways, lo
 bench: setup ## against HAProxy in the same run; BENCH_SECONDS=2 shortens it
 	@node bench/load/bench.ts
 
-deb: setup ## the Debian package, into dist/
+deb: setup ## the Debian package for this machine, into dist/
 	@node packaging/build.ts deb
+
+packages: setup-packaging ## .deb and .rpm for amd64 and arm64, into dist/
+	@node packaging/build.ts packages
 
 fmt: setup ## format and sort imports
 	@npm run --silent format

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and trying mesh-agent needs on Debian 12 or newer: packages of the distribution, then
 # the locked npm packages, among them the Node that everything runs on. Quick when all is there; safe to repeat.
+# `setup.sh packaging` adds what only building and checking packages, repositories and images needs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -26,6 +27,26 @@ openssh-client      /usr/bin/ssh
 debootstrap         /usr/sbin/debootstrap
 libatomic1          /usr/lib/x86_64-linux-gnu/libatomic.so.1 /usr/lib/aarch64-linux-gnu/libatomic.so.1
 '
+# strip for the other architecture; rpmbuild and rpmsign; the indexes of both repositories; linters; arm64 once on amd64.
+if [ "${1:-}" = packaging ]; then
+  case "$(uname -m)" in
+    aarch64) foreign=x86-64-linux-gnu strip=/usr/bin/x86_64-linux-gnu-strip ;;
+    *) foreign=aarch64-linux-gnu strip=/usr/bin/aarch64-linux-gnu-strip ;;
+  esac
+  packages+="
+binutils-$foreign   $strip
+rpm                 /usr/bin/rpmbuild
+rpm2cpio            /usr/bin/rpm2cpio
+cpio                /usr/bin/cpio
+man-db              /usr/bin/man
+createrepo-c        /usr/bin/createrepo_c
+apt-utils           /usr/bin/apt-ftparchive
+gnupg               /usr/bin/gpg
+lintian             /usr/bin/lintian
+rpmlint             /usr/bin/rpmlint
+qemu-user-static    /usr/bin/qemu-aarch64-static
+"
+fi
 missing=()
 while read -r package files; do
   [ -n "$package" ] || continue
