@@ -2,7 +2,7 @@
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo env PATH="$(PATH)")
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-packaging check test demo bench deb packages fmt
+.PHONY: help setup setup-packaging check test demo bench deb packages repo image fmt
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -30,6 +30,12 @@ deb: setup ## the Debian package for this machine, into dist/
 
 packages: setup-packaging ## .deb and .rpm for amd64 and arm64, into dist/
 	@node packaging/build.ts packages
+
+repo: setup-packaging ## those in a signed apt and yum repository, dist/repo; SIGNING_KEY=, REPOSITORY_URL=
+	@node packaging/build.ts repo
+
+image: setup-packaging ## the container image for amd64 and arm64, an OCI layout as tar, into dist/
+	@node packaging/build.ts image
 
 fmt: setup ## format and sort imports
 	@npm run --silent format

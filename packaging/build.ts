@@ -1,16 +1,21 @@
 /**
  * Builds what is installed, into dist/: `node packaging/build.ts deb`, the Debian package of this machine's architecture;
- * `packages`, all formats and architectures. Same input, same bytes: every time stamp is that of the commit, every owner
- * is root, and where the tree lies does not matter.
+ * `packages`, all formats and architectures; `repo`, those in signed repositories; `image`, the container image. Same
+ * input, same bytes (before signatures): every time stamp is that of the commit, every owner is root, and where the tree
+ * lies does not matter.
  */
 import { mkdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { buildBinary } from "../scripts/build-binary.ts";
 import { bundle } from "../scripts/bundle.ts";
 import { ARCHITECTURES, type Architecture } from "../scripts/node-base.ts";
 import { buildDebOf } from "./deb.ts";
+import { buildImage } from "./image.ts";
 import type { PackageInput } from "./payload.ts";
 import { DIST, release } from "./release.ts";
+import { buildRepository } from "./repository.ts";
 import { buildRpmOf } from "./rpm.ts";
+import { signer } from "./signer.ts";
 
 /** Builds the binary of an architecture, unless told to take one that is there, and says what packages are made of. */
 export async function packageInput(
@@ -37,6 +42,14 @@ async function inputs(): Promise<readonly PackageInput[]> {
 const TARGETS: Readonly<Record<string, () => Promise<readonly string[]>>> = {
   deb: async () => [buildDebOf(await packageInput())],
   packages: async () => (await inputs()).flatMap((input) => [buildDebOf(input), buildRpmOf(input)]),
+  repo: async () => {
+    // Before anything is built: a key that is missing should not be found missing after minutes.
+    const sign = signer();
+    const all = await inputs();
+    const built = all.flatMap((input) => [buildDebOf(input), buildRpmOf(input)]);
+    return buildRepository(built, all, sign, join(DIST, "repo"));
+  },
+  image: async () => [buildImage(await inputs())],
 };
 
 if (import.meta.main) {
