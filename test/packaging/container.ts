@@ -7,7 +7,8 @@ import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "../..");
 const CACHE = join(ROOT, ".cache");
-const RELEASE = "bookworm";
+/** Debian 12, on which most is tested, and 13. */
+export type DebianRelease = "bookworm" | "trixie";
 // What a small server has, and what the package depends on: the tests install it without a network.
 const PACKAGES = [
   "systemd",
@@ -23,6 +24,8 @@ const PACKAGES = [
   "libatomic1",
   "libstdc++6",
 ];
+/** RPM's own tools run on Debian too: a machine that has both, so that one tree serves the packages of either format. */
+const MORE: Readonly<Record<DebianRelease, readonly string[]>> = { bookworm: ["rpm", "dnf"], trixie: [] };
 
 /** Where this machine gets its Debian packages from. */
 function mirror(): string {
@@ -30,19 +33,20 @@ function mirror(): string {
   const site = lines
     .split("\n")
     .map((line) => line.split(" "))
-    .find(([, codename]) => codename === RELEASE)?.[0];
-  if (site === undefined) throw new Error(`apt knows no source of ${RELEASE}`);
+    .find(([, codename]) => codename === "bookworm" || codename === "trixie")?.[0];
+  if (site === undefined) throw new Error("apt knows no source of Debian");
   return site;
 }
 
-/** A Debian 12 tree, made once per machine. Never booted itself: every container gets an overlay of its own. */
-export function rootfs(): string {
-  const tree = join(CACHE, `${RELEASE}-rootfs-3`);
+/** A tree of a release, made once per machine. Never booted itself: every container gets an overlay of its own. */
+export function rootfs(release: DebianRelease = "bookworm"): string {
+  const tree = join(CACHE, `${release}-rootfs-4`);
   if (existsSync(join(tree, "etc/debian_version"))) return tree;
   mkdirSync(CACHE, { recursive: true });
   const half = `${tree}.${process.pid}`;
   try {
-    execFileSync("debootstrap", ["--variant=minbase", `--include=${PACKAGES.join(",")}`, RELEASE, half, mirror()], {
+    const include = [...PACKAGES, ...MORE[release]].join(",");
+    execFileSync("debootstrap", ["--variant=minbase", `--include=${include}`, release, half, mirror()], {
       stdio: ["ignore", "ignore", "inherit"],
       timeout: 600_000,
     });
@@ -84,10 +88,13 @@ export class Container {
     this.#process = this.#start();
   }
 
-  /** Boots one and waits until systemd says that it runs. */
-  /** @param networkNamespace - Path of a namespace to live in instead of one of its own. */
-  static async boot(networkNamespace?: string): Promise<Container> {
-    const tree = rootfs();
+  /**
+   * Boots one and waits until systemd says that it runs.
+   *
+   * @param networkNamespace - Path of a namespace to live in instead of one of its own.
+   */
+  static async boot(networkNamespace?: string, release?: DebianRelease): Promise<Container> {
+    const tree = rootfs(release);
     const name = `ma-${randomBytes(4).toString("hex")}`;
     const directory = mkdtempSync(join(tmpdir(), `${name}-`));
     for (const part of ["upper", "work", "root"]) mkdirSync(join(directory, part));

@@ -1,8 +1,8 @@
 import { basename } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { buildDeb } from "../../packaging/build.ts";
 import { Lab } from "../../src/lab/index.ts";
 import { addPod, SAMPLE } from "../../src/lab/sample.ts";
+import { deb as builtDeb } from "./built.ts";
 import { Container } from "./container.ts";
 
 const VM = "deb-vm";
@@ -41,7 +41,7 @@ describe("the Debian package, on a Debian 12 that systemd runs", () => {
   let before: Record<string, string>;
 
   beforeAll(async () => {
-    deb = await buildDeb();
+    deb = await builtDeb();
     lab = await Lab.start();
     await addPod(lab);
     // The applications of the VM live in its network; the container is the rest of the machine.
@@ -54,7 +54,7 @@ describe("the Debian package, on a Debian 12 that systemd runs", () => {
     vm.run("sh", "-c", `echo nameserver ${lab.network.address(0, 10)} > /etc/resolv.conf`);
     before = traces(vm);
     vm.copyIn(deb, `/root/${basename(deb)}`);
-  }, 400_000);
+  }, 900_000);
 
   afterAll(async () => {
     vm?.stop();

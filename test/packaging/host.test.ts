@@ -1,4 +1,5 @@
 import { afterAll, beforeAll } from "vitest";
+import { deb as builtDeb } from "./built.ts";
 import { confirmation } from "./host/confirm.ts";
 import { faults } from "./host/faults.ts";
 import { foreign } from "./host/foreign.ts";
@@ -10,17 +11,17 @@ import { reboots } from "./host/reboot.ts";
 import { soak } from "./host/soak.ts";
 import { sessions } from "./host/ssh.ts";
 import { upgrades } from "./host/upgrade.ts";
-import { MeshedMachine, packageFile } from "./meshed-machine.ts";
+import { MeshedMachine } from "./meshed-machine.ts";
 
 // One machine for all of it: a joined host on which one thing after the other is done, each leaving it meshed.
 let deb: string;
 let machine: MeshedMachine | undefined;
 
 beforeAll(async () => {
-  deb = await packageFile();
+  deb = await builtDeb();
   machine = await MeshedMachine.boot("host-vm", deb);
   await machine.join();
-}, 400_000);
+}, 900_000);
 
 afterAll(async () => {
   await machine?.stop();

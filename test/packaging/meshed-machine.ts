@@ -1,18 +1,16 @@
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "vitest";
-import { buildDeb } from "../../packaging/build.ts";
 import type { AgentStatus } from "../../src/agent/status.ts";
 import { type Host, Lab } from "../../src/lab/index.ts";
 import { addPod, SAMPLE } from "../../src/lab/sample.ts";
-import { Container } from "./container.ts";
+import { Container, type DebianRelease } from "./container.ts";
 import type { LoadOptions, LoadReport } from "./load.ts";
 
-const ROOT = join(import.meta.dirname, "../..");
 const LOAD = join(import.meta.dirname, "load.ts");
 
 /** A Debian machine that systemd runs, joined to a lab's mesh by the package. */
@@ -30,7 +28,7 @@ export class MeshedMachine {
   }
 
   /** A lab with a pod, and a booted machine in its network with the package installed. */
-  static async boot(name: string, deb: string): Promise<MeshedMachine> {
+  static async boot(name: string, deb: string, release?: DebianRelease): Promise<MeshedMachine> {
     const lab = await Lab.start();
     try {
       await addPod(lab);
@@ -39,7 +37,7 @@ export class MeshedMachine {
         { kind: "grpc", port: SAMPLE.grpcPort },
         { kind: "tcp", port: SAMPLE.tcpPort },
       ]);
-      const vm = await Container.boot(`/run/netns/${host.namespace}`);
+      const vm = await Container.boot(`/run/netns/${host.namespace}`, release);
       const machine = new MeshedMachine(name, lab, host, vm);
       vm.run("sh", "-c", `echo nameserver ${lab.network.address(0, 10)} > /etc/resolv.conf`);
       machine.install(deb);
@@ -185,28 +183,6 @@ export class Load {
     this.#child.stdin?.end();
     return this.#report;
   }
-}
-
-/** The package of this tree: built if anything that goes into it is newer than the one in dist/. */
-export async function packageFile(): Promise<string> {
-  const dist = join(ROOT, "dist");
-  const built = existsSync(dist)
-    ? readdirSync(dist)
-        .filter(
-          (name) => /^mesh-agent_.*\.deb$/.test(name) && name.includes(process.arch === "arm64" ? "arm64" : "amd64"),
-        )
-        .map((name) => join(dist, name))
-    : [];
-  const sources = Math.max(...["src", "packaging", "scripts"].map((folder) => newest(join(ROOT, folder))));
-  const fresh = built.find((file) => statSync(file).mtimeMs > sources);
-  return fresh ?? buildDeb();
-}
-
-function newest(directory: string): number {
-  let latest = 0;
-  for (const entry of readdirSync(directory, { withFileTypes: true, recursive: true }))
-    if (entry.isFile()) latest = Math.max(latest, statSync(join(entry.parentPath, entry.name)).mtimeMs);
-  return latest;
 }
 
 /** The same package under another version, its units and files changed by `change` if that is given. */
