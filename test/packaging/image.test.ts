@@ -1,13 +1,13 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { VERSION } from "../../src/agent/version.ts";
-import { testCertificate } from "../support/test-ca.ts";
 import { image } from "./built.ts";
+import { standing } from "./standing.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "mesh-agent-image-test-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -142,7 +142,10 @@ describe("the container image", () => {
     }, 480_000);
 
     test("an agent starts: identity read, worker thread ready, metrics served", async () => {
-      const { config, socket } = await standing(mkdtempSync(join(scratch, "agent-")));
+      const folder = mkdtempSync(join(scratch, "agent-"));
+      const [config, socket] = [join(folder, "config.yaml"), join(folder, "control.sock")];
+      await standing(folder);
+      appendFileSync(config, `state: {directory: ${folder}}\ncontrol: {socket: ${socket}}\n`);
       // On passed-in sockets, as under systemd: the emulator knows no IP_TRANSPARENT to set by itself.
       const script = `config=$1 socket=$2; shift 2
         ip link set lo up
@@ -167,36 +170,6 @@ describe("the container image", () => {
     }, 480_000);
   });
 });
-
-/** Files of an agent that needs nobody to start: its certificate lies there, its control plane may be away. */
-async function standing(folder: string): Promise<{ config: string; socket: string }> {
-  const root = await testCertificate({ name: "root", ca: true });
-  const sans = [
-    { type: "dns", value: "erp.shop.serviceaccount.identity.linkerd.cluster.local" },
-    { type: "url", value: "spiffe://cluster.local/ns/shop/sa/erp" },
-  ] as const;
-  const leaf = await testCertificate({ sans: [...sans], issuer: root });
-  writeFileSync(join(folder, "ca.crt"), root.certificatePem);
-  writeFileSync(join(folder, "tls.crt"), leaf.certificatePem);
-  writeFileSync(join(folder, "tls.key"), leaf.keyPem, { mode: 0o600 });
-  const socket = join(folder, "control.sock");
-  const config = join(folder, "config.yaml");
-  writeFileSync(
-    config,
-    `workload: {namespace: shop, name: erp, addresses: [127.0.0.1]}
-identity: {source: files, directory: ${folder}}
-controlPlane:
-  direct: true
-  destination: 127.0.0.1:8086
-  policy: 127.0.0.1:8090
-  name: linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local
-proxy: {workers: 1}
-state: {directory: ${folder}}
-control: {socket: ${socket}}
-`,
-  );
-  return { config, socket };
-}
 
 /** A container without an engine: its own mounts, processes and network, uid 65532 without rights, everything read-only. */
 function runIn(tree: string, args: readonly string[]): { status: number | null; stdout: string; stderr: string } {

@@ -5,10 +5,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { PackageInput } from "../../packaging/payload.ts";
 import { buildRepository } from "../../packaging/repository.ts";
+import { buildRpmOf } from "../../packaging/rpm.ts";
 import { signer } from "../../packaging/signer.ts";
 import { ARCHITECTURES } from "../../scripts/node-base.ts";
 import { deb, input, rpm } from "./built.ts";
 import { Container } from "./container.ts";
+import { standing } from "./standing.ts";
 
 // Short: gpg-agent's socket lies in it, and sockets have short names.
 const scratch = mkdtempSync(join(tmpdir(), "ma-repo-"));
@@ -199,13 +201,51 @@ describe("on a machine that systemd runs, without a network", () => {
     expect(vm.exec("systemctl", "is-enabled", "mesh-agent.service").stdout.trim()).toBe("disabled");
   }, 180_000);
 
+  test.each(["upgrade", "downgrade", "reinstall"])(
+    "`dnf %s` hands over to the installed program on the same sockets, and stops nothing",
+    async (what) => {
+      if (what === "upgrade") await start();
+      const before = { pid: mainPid(), sockets: sockets() };
+      expect(before.sockets).not.toBe("");
+      vm.run("dnf", what, "-y", "--nogpgcheck", ...(what === "upgrade" ? [NEXT] : ["mesh-agent"]));
+      expect(vm.run("rpm", "-q", "mesh-agent")).toMatch(what === "upgrade" ? /-2\./ : /-1\./);
+      expect(vm.exec("systemctl", "is-active", "mesh-agent.service").stdout.trim()).toBe("active");
+      expect(mainPid()).not.toBe(before.pid);
+      expect(vm.run("readlink", `/proc/${mainPid()}/exe`).trim()).toBe("/usr/bin/mesh-agent");
+      expect(sockets()).toBe(before.sockets);
+      expect(vm.run("curl", "-sS", "-m", "10", "http://127.0.0.1:4191/live")).toContain("live");
+      await vm.until("the predecessor has gone", () => vm.exec("test", "-d", `/proc/${before.pid}`).code !== 0);
+    },
+    120_000,
+  );
+
+  const NEXT = "/root/next.rpm";
+  const mainPid = () => vm.run("systemctl", "show", "-p", "MainPID", "--value", "mesh-agent.service").trim();
+  const sockets = () => shell("ss -ltneH '( sport = 4143 or sport = 4140 )' | grep -o 'ino:[0-9]*' | sort");
+  /** An agent without a mesh: enough to be replaced while it runs. */
+  const start = async () => {
+    const next = { ...(await input()), directory: scratch };
+    vm.copyIn(buildRpmOf({ ...next, release: { ...next.release, revision: "2" } }), NEXT);
+    const folder = join(scratch, "standing");
+    mkdirSync(folder);
+    await standing(folder, "/var/lib/mesh-agent/identity");
+    vm.run("install", "-d", "-m", "0700", "-o", "mesh-agent", "-g", "mesh-agent", "/var/lib/mesh-agent");
+    vm.copyIn(folder, "/var/lib/mesh-agent/identity");
+    vm.run("chown", "-R", "mesh-agent:mesh-agent", "/var/lib/mesh-agent/identity");
+    vm.run("cp", "/var/lib/mesh-agent/identity/config.yaml", "/etc/mesh-agent/config.yaml");
+    vm.run("systemctl", "start", "mesh-agent.service");
+  };
+
   test("`rpm -V` finds one changed bit of the program, and `rpm -e` leaves nothing but a changed configuration", () => {
-    expect(vm.run("rpm", "-V", "mesh-agent")).toBe("");
+    // The configuration is the administrator's: changed, it is named and is no fault.
+    expect(vm.exec("rpm", "-V", "mesh-agent").stdout).toMatch(/^\S+\s+c \/etc\/mesh-agent\/config\.yaml\n$/);
     tamper();
     expect(vm.exec("rpm", "-V", "mesh-agent").stdout).toMatch(/^\S*5\S*\s+\/usr\/bin\/mesh-agent$/m);
-    shell("install -d -o mesh-agent -m 0700 /var/lib/mesh-agent && touch /var/lib/mesh-agent/identity.json");
-    shell("umask 077; echo mj1.unused > /etc/mesh-agent/join; echo '# changed' >> /etc/mesh-agent/config.yaml");
+    shell("umask 077; echo mj1.unused > /etc/mesh-agent/join");
+    // Running when it is removed, as on a host that nobody has told to leave.
+    expect(vm.exec("systemctl", "is-active", "mesh-agent.service").stdout.trim()).toBe("active");
     vm.run("rpm", "-e", "mesh-agent");
+    expect(shell("ss -ltnH '( sport = 4143 or sport = 4140 or sport = 4191 )'")).toBe("");
     expect(shell("find /etc/mesh-agent")).toBe("/etc/mesh-agent\n/etc/mesh-agent/config.yaml.rpmsave\n");
     shell("rm -r /etc/mesh-agent /etc/yum.repos.d/mesh-agent.repo");
     const after = traces();
