@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Architecture, NAMES } from "../scripts/node-base.ts";
@@ -49,11 +49,13 @@ export function buildDebOf(input: PackageInput): string {
       release.seconds,
     );
     const out = join(directory, `${name}.deb`);
-    rmSync(out, { force: true });
-    execFileSync("dpkg-deb", ["--root-owner-group", ...COMPRESSION[input.compression], "--build", tree, out], {
+    // Moved when whole: whoever looks sees no half of it.
+    const half = `${out}.new`;
+    execFileSync("dpkg-deb", ["--root-owner-group", ...COMPRESSION[input.compression], "--build", tree, half], {
       stdio: ["ignore", "ignore", "inherit"],
       env: { PATH: process.env["PATH"], LC_ALL: "C", SOURCE_DATE_EPOCH: String(release.seconds) },
     });
+    renameSync(half, out);
     return out;
   } finally {
     rmSync(tree, { recursive: true, force: true });

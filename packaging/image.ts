@@ -1,6 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NAMES } from "../scripts/node-base.ts";
@@ -73,7 +82,8 @@ export function buildImage(inputs: readonly PackageInput[]): string {
     writeFileSync(join(layout, "index.json"), JSON.stringify(top));
     writeFileSync(join(layout, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
     const out = join(directory, `mesh-agent-${release.version}.oci.tar`);
-    writeFileSync(out, archive(layout, release.seconds, ["--mode=u=rwX,go=rX"]));
+    writeFileSync(`${out}.new`, archive(layout, release.seconds, ["--mode=u=rwX,go=rX"]));
+    renameSync(`${out}.new`, out);
     return out;
   } finally {
     rmSync(work, { recursive: true, force: true });

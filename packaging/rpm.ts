@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { NAMES } from "../scripts/node-base.ts";
@@ -55,7 +55,9 @@ export function buildRpmOf(input: PackageInput): string {
       },
     );
     const out = join(directory, `${name}.rpm`);
-    copyFileSync(join(work, "built.rpm"), out);
+    // Copied, for it may be another file system; moved when whole.
+    copyFileSync(join(work, "built.rpm"), `${out}.new`);
+    renameSync(`${out}.new`, out);
     return out;
   } finally {
     rmSync(work, { recursive: true, force: true });

@@ -29,6 +29,9 @@ function newest(path: string): number {
   return latest;
 }
 
+// Seconds of work, and the same for every format and architecture.
+let bundled: ReturnType<typeof bundle> | undefined;
+
 /** What packages of this tree are made of, its program built if need be. `fast`: into a folder of their own. */
 export async function input(
   architecture: Architecture = HERE,
@@ -37,14 +40,8 @@ export async function input(
   const directory = compression === "fast" ? join(DIST, "fast") : DIST;
   mkdirSync(directory, { recursive: true });
   const binary = await fresh(join(DIST, `mesh-agent-${NAMES[architecture].deb}`), () => buildBinary(architecture));
-  return {
-    binary,
-    architecture,
-    release: release(),
-    packages: await bundle(DIST, false),
-    directory,
-    compression,
-  };
+  bundled ??= bundle(DIST, false);
+  return { binary, architecture, release: release(), packages: await bundled, directory, compression };
 }
 
 async function packaged(name: (input: PackageInput) => string, build: (input: PackageInput) => string, from: Input) {
