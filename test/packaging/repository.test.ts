@@ -151,7 +151,9 @@ describe("on a machine that systemd runs, without a network", () => {
     users: shell("cat /etc/passwd /etc/group"),
     ruleset: vm.exec("nft", "list", "ruleset").stdout,
     // The package managers' own notes on the repository are theirs.
-    files: shell("find /etc /usr /var/lib /run -xdev -iname '*mesh-agent*' | grep -v -E '/(apt|dnf|yum.repos.d)/' | sort"),
+    files: shell(
+      "find /etc /usr /var/lib /run -xdev -iname '*mesh-agent*' | grep -v -E '/(apt|dnf|yum.repos.d)/' | sort",
+    ),
     units: shell("systemctl list-unit-files --no-legend 'mesh-agent*' || true"),
   });
   let before: ReturnType<typeof traces>;
