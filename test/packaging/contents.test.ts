@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -79,7 +79,8 @@ describe.each([
     }
     const bash = spawnSync("bash", ["-n", join(tree, "usr/share/bash-completion/completions/mesh-agent")]);
     expect(bash.status).toBe(0);
-    expect(files.filter((path) => path.startsWith("/usr/lib/systemd/system/"))).toHaveLength(10);
+    const units = readdirSync(join(ROOT, "packaging/systemd")).map((unit) => `/usr/lib/systemd/system/${unit}`);
+    expect(files.filter((path) => path.startsWith("/usr/lib/systemd/"))).toEqual(units.sort());
     expect(content("usr/lib/sysusers.d/mesh-agent.conf").toString()).toMatch(/^u mesh-agent - /);
     const config = join(tree, "etc/mesh-agent/config.yaml");
     const check = spawnSync(join(tree, "usr/bin/mesh-agent"), ["config", "check", config], { encoding: "utf8" });
