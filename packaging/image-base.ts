@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -88,6 +89,8 @@ function download(deb: string, kept: string): void {
       .filter((name) => LIBRARIES.includes(name) || LINK_TARGETS.test(name));
     apt("download", ...needed);
     for (const name of readdirSync(join(state, "packages"))) cpSync(join(state, "packages", name), join(half, name));
+    // Readable by whoever builds next, which a folder made for the moment is not.
+    chmodSync(half, 0o755);
     renameSync(half, kept);
   } finally {
     rmSync(half, { recursive: true, force: true });
