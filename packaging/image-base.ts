@@ -106,10 +106,10 @@ export function layOutBase(tree: string, packages: readonly BasePackage[]): void
   for (const { name, file } of packages) {
     const unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -xp -C "$2" --keep-directory-symlink --no-same-owner';
     execFileSync("sh", ["-c", unpack, "sh", file, tree], { stdio: ["ignore", "ignore", "pipe"] });
-    writeFileSync(
-      join(tree, "var/lib/dpkg/status.d", name),
-      execFileSync("dpkg-deb", ["--field", file], { encoding: "utf8" }),
-    );
+    const status = join(tree, "var/lib/dpkg/status.d", name);
+    writeFileSync(status, execFileSync("dpkg-deb", ["--field", file]));
+    // Whatever the builder's mask is.
+    chmodSync(status, 0o644);
   }
   // No character sets (Node brings its own), and of documents only the licences.
   for (const name of readdirSync(tree, { recursive: true }) as string[])
