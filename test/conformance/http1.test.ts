@@ -266,11 +266,14 @@ async function ask(port: number, vector: Vector): Promise<{ answered: number; he
   return { answered: [...client.heard.matchAll(/^x-backend: /gim)].length, heard: client.heard };
 }
 
+// What a server itself does not take, although it is right: nginx knows no asterisk-form.
+const UNKNOWN_TO: Readonly<Record<string, readonly string[]>> = { nginx: ["L72"] };
+
 describe.each([
   ["node", nodeBackend],
   ["nginx", nginxBackend],
   ["haproxy", haproxyBackend],
-] as const)("every vector into %s", (_name, make) => {
+] as const)("every vector into %s", (name, make) => {
   test.each(["straight", "through both hops"])("%s", async (road) => {
     const backend: Backend = await make();
     closers.push(() => backend.stop());
@@ -284,6 +287,7 @@ describe.each([
         const outcome = await ask(port, vector);
         answered += outcome.answered;
         const expected = vector.expect === "R" ? [0] : vector.expect === "N" ? [0, 1] : [Number(vector.expect[1])];
+        if (UNKNOWN_TO[name]?.includes(vector.id)) expected.push(0);
         if (!expected.includes(outcome.answered))
           wrong.push(`${vector.id} ${vector.expect}: ${outcome.answered} answered: ${outcome.heard.slice(0, 60)}`);
       }

@@ -121,8 +121,14 @@ function judge(vector: Vector, { first, second, broken }: Heard): string | undef
     return say((error as Error).message);
   }
   if (first.includes("smuggled")) return say("smuggled");
+  // On a machine that starves us the next hop may be out of reach for a moment: that is our own answer, too.
+  const isOurs = response !== undefined && response.status > 502 && /^l5d-proxy-error:/im.test(first);
   const refused =
-    response === undefined || response.status === 502 || response.end === "cut" || (response.end === "close" && broken);
+    response === undefined ||
+    response.status === 502 ||
+    isOurs ||
+    response.end === "cut" ||
+    (response.end === "close" && broken);
   if (wanted === "R" && !refused) return say("taken");
   if (wanted === "F" && refused) return say("refused");
   if (second !== undefined && second !== "" && readResponse(second)?.content !== "after") return say(`then ${second}`);
