@@ -266,7 +266,7 @@ async function ask(port: number, vector: Vector): Promise<{ answered: number; he
   return { answered: [...client.heard.matchAll(/^x-backend: /gim)].length, heard: client.heard };
 }
 
-// What a server itself does not take, although it is right: nginx knows no asterisk-form.
+// Not asked of a server that answers 400 although it is right, and writes that into its log: nginx and the asterisk-form.
 const UNKNOWN_TO: Readonly<Record<string, readonly string[]>> = { nginx: ["L72"] };
 
 describe.each([
@@ -281,13 +281,12 @@ describe.each([
     const port = road === "straight" ? straight : hops.port;
     let answered = 0;
     const wrong: string[] = [];
-    const queue = [...vectors];
+    const queue = vectors.filter(({ id }) => !UNKNOWN_TO[name]?.includes(id));
     const worker = async () => {
       for (let vector = queue.shift(); vector !== undefined; vector = queue.shift()) {
         const outcome = await ask(port, vector);
         answered += outcome.answered;
         const expected = vector.expect === "R" ? [0] : vector.expect === "N" ? [0, 1] : [Number(vector.expect[1])];
-        if (UNKNOWN_TO[name]?.includes(vector.id)) expected.push(0);
         if (!expected.includes(outcome.answered))
           wrong.push(`${vector.id} ${vector.expect}: ${outcome.answered} answered: ${outcome.heard.slice(0, 60)}`);
       }
