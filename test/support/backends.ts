@@ -99,7 +99,8 @@ events {}
 http {
   log_format seen 'seen $request_method $request_uri';
   access_log ${folder}/log seen if=$is_request;
-  map $status $is_request { 400 0; 408 0; 499 0; default 1; }
+  # What it refuses by itself: a malformed one, TRACE, more content than it takes; what was cut off.
+  map $status $is_request { 400 0; 405 0; 408 0; 413 0; 499 0; default 1; }
   client_body_temp_path ${folder}/body;
   proxy_temp_path ${folder}/proxy;
   fastcgi_temp_path ${folder}/fastcgi;
