@@ -144,7 +144,11 @@ describe("on a machine that systemd runs, without a network", () => {
     const middle = Number(vm.run("stat", "-c", "%s", "/usr/bin/mesh-agent")) >> 1;
     const byte = Number(shell(`od -An -tu1 -j${middle} -N1 /usr/bin/mesh-agent`));
     const octal = (byte ^ 1).toString(8).padStart(3, "0");
-    shell(`printf '\\${octal}' | dd of=/usr/bin/mesh-agent bs=1 seek=${middle} conv=notrunc status=none`);
+    // In a copy that takes its place: a program that runs cannot be written.
+    const copy = "/usr/bin/mesh-agent.tampered";
+    vm.run("cp", "-p", "/usr/bin/mesh-agent", copy);
+    shell(`printf '\\${octal}' | dd of=${copy} bs=1 seek=${middle} conv=notrunc status=none`);
+    vm.run("mv", copy, "/usr/bin/mesh-agent");
   };
   /** What a package might leave. */
   const traces = () => ({
@@ -238,6 +242,21 @@ describe("on a machine that systemd runs, without a network", () => {
     vm.run("cp", "/var/lib/mesh-agent/identity/config.yaml", "/etc/mesh-agent/config.yaml");
     vm.run("systemctl", "start", "mesh-agent.service");
   };
+
+  test("`rpm -V` finds one changed bit of the program, and `rpm -e` leaves nothing but a changed configuration", () => {
+    // The configuration is the administrator's: changed, it is named and is no fault.
+    expect(vm.exec("rpm", "-V", "mesh-agent").stdout).toMatch(/^\S+\s+c \/etc\/mesh-agent\/config\.yaml\n$/);
+    tamper();
+    expect(vm.exec("rpm", "-V", "mesh-agent").stdout).toMatch(/^\S*5\S*\s+\/usr\/bin\/mesh-agent$/m);
+    shell("umask 077; echo mj1.unused > /etc/mesh-agent/join");
+    // Running when it is removed, as on a host that nobody has told to leave.
+    expect(vm.exec("systemctl", "is-active", "mesh-agent.service").stdout.trim()).toBe("active");
+    vm.run("rpm", "-e", "mesh-agent");
+    expect(shell("ss -ltnH '( sport = 4143 or sport = 4140 or sport = 4191 )'")).toBe("");
+    expect(shell("find /etc/mesh-agent")).toBe("/etc/mesh-agent\n/etc/mesh-agent/config.yaml.rpmsave\n");
+    shell("rm -r /etc/mesh-agent");
+    expect(traces()).toEqual(before);
+  }, 120_000);
 });
 
 let unsignedRpm = "";
