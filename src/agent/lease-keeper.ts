@@ -88,7 +88,8 @@ export class LeaseKeeper {
   #round(): void {
     clearTimeout(this.#timer);
     const { v4, v6 } = this.#status;
-    const eager = !v4.intercepted && !v6.intercepted && this.#eager-- > 0;
+    // One family's probe may hang where the other's is refused: what took the rules away took them from both.
+    const eager = this.#eager-- > 0 && !(v4.intercepted && v6.intercepted);
     this.#timer = setTimeout(() => this.#round(), eager ? EAGER_EVERY_MS : LEASE.renewEveryMs);
     this.#probe("v4");
     this.#probe("v6");
