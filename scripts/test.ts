@@ -147,7 +147,8 @@ if (unknown.length > 0) {
 const chosen = (name: string): boolean => wanted.length === 0 || wanted.includes(name);
 
 const tallies = await Promise.all(Object.keys(CHECKS).filter(chosen).map(check));
-for (const { name, root } of SUITES.filter(hasTests)) if (chosen(name) && !interrupted) tallies.push(await suite(name, root));
+for (const { name, root } of SUITES.filter(hasTests))
+  if (chosen(name) && !interrupted) tallies.push(await suite(name, root));
 
 rmSync(scratch, { recursive: true, force: true });
 const passed = tallies.reduce((sum, tally) => sum + tally.passed, 0);
