@@ -12,7 +12,7 @@ import {
   encodings,
   indexing,
   literals,
-  type MalformedRequest,
+  type MalformedMessage,
   malformedRequests,
   references,
   requestFrames,
@@ -78,14 +78,14 @@ const roads: [string, () => Promise<RawHttp2>, Fields, string][] = [
 ];
 
 /** Carried HTTP/1 keeps a Host that differs, and one authority is used for everything (D40); Node refuses D52's target. */
-function expected(vector: MalformedRequest, road: Fields): string {
+function expected(vector: MalformedMessage, road: Fields): string {
   return ["D40", "D52"].includes(vector.id) && road.length > 0 ? "N" : vector.expected;
 }
 
 type Way = readonly [name: string, fields: Fields, encode: Encode, first?: (fields: Fields) => Buffer];
 
 /** Every way to write a vector, as it is and as a request of gRPC. */
-function ways(vector: MalformedRequest): Way[] {
+function ways(vector: MalformedMessage): Way[] {
   return [
     ...encodings.map(([name, encode]): Way => [name, vector.fields, encode]),
     ...encodings.map(([name, encode]): Way => [`gRPC, ${name}`, asGrpc(vector), encode]),

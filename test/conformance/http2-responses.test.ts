@@ -7,7 +7,7 @@ import { defaultInboundPolicy } from "../../src/proxy/policy/index.ts";
 import { PREFACE } from "../../src/proxy/wire/http2/index.ts";
 import { Hops, identityFrom, SERVER_NAME, SERVER_URI } from "../support/hops.ts";
 import { END_STREAM, type Fields, frame } from "../support/http2.ts";
-import { encodings, headerFrames, malformedRequests } from "../support/malformed-http2.ts";
+import { BASE, encodings, headerFrames, type MalformedMessage, malformedRequests } from "../support/malformed-http2.ts";
 import { readResponse } from "../support/strict-response.ts";
 import { until } from "../support/until.ts";
 
@@ -16,23 +16,8 @@ import { until } from "../support/until.ts";
  * and a mesh peer that answers a request which its client made in HTTP/1.
  */
 
-interface MalformedResponse {
-  readonly id: string;
-  readonly expected: string;
-  readonly fields: Fields;
-  readonly trailers: Fields | undefined;
-  readonly trailersEnd: boolean;
-  readonly body: string;
-}
-
-const BASE: Fields = [
-  [":method", "POST"],
-  [":scheme", "http"],
-  [":path", "/"],
-  [":authority", "a"],
-];
 const STATUS: Fields = [[":status", "200"]];
-const plain = (id: string, expected: string, fields: Fields, body = ""): MalformedResponse => ({
+const plain = (id: string, expected: string, fields: Fields, body = ""): MalformedMessage => ({
   id,
   expected,
   fields,
@@ -41,7 +26,7 @@ const plain = (id: string, expected: string, fields: Fields, body = ""): Malform
   body,
 });
 
-const responses: readonly MalformedResponse[] = [
+const responses: readonly MalformedMessage[] = [
   plain("as it should be", "F", [...STATUS, ["x", "1"]], "hello"),
   plain("no :status", "R", [["x", "1"]]),
   plain("two :status", "R", [...STATUS, ...STATUS]),
@@ -64,7 +49,7 @@ const responses: readonly MalformedResponse[] = [
 ];
 
 /** What the server says to the next request; anything else is answered as it should be. */
-let next: MalformedResponse | undefined;
+let next: MalformedMessage | undefined;
 let way = 0;
 
 /** Speaks HTTP/2 by hand: answers every HEADERS, whatever it asks. */

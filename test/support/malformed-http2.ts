@@ -3,8 +3,8 @@ import { encodeHuffman } from "../../src/proxy/wire/http2/hpack/huffman.ts";
 import { encodeInteger } from "../../src/proxy/wire/http2/hpack/integer.ts";
 import { END_HEADERS, END_STREAM, type Fields, frame, rawFrame } from "./http2.ts";
 
-/** A row of `vectors/http2-malformed.md`. */
-export interface MalformedRequest {
+/** A row of vectors: a message of HTTP/2 with what is wrong with it. */
+export interface MalformedMessage {
   readonly id: string;
   readonly expected: string;
   readonly fields: Fields;
@@ -13,13 +13,15 @@ export interface MalformedRequest {
   readonly body: string;
 }
 
-const BASE: Fields = [
+/** The request that deviations are added to. */
+export const BASE: Fields = [
   [":method", "POST"],
   [":scheme", "http"],
   [":path", "/"],
   [":authority", "a"],
 ];
-function parse(line: string): MalformedRequest | undefined {
+
+function parse(line: string): MalformedMessage | undefined {
   const cells = /^\| (D\d+) \| ([RNF]) \| (.*) \|$/.exec(line);
   if (cells === null) return undefined;
   const [, id, expected, change] = cells as unknown as [string, string, string, string];
@@ -47,7 +49,7 @@ function parse(line: string): MalformedRequest | undefined {
   return { id, expected, fields, trailers, trailersEnd, body };
 }
 
-export const malformedRequests: readonly MalformedRequest[] = readFileSync(
+export const malformedRequests: readonly MalformedMessage[] = readFileSync(
   new URL("../vectors/http2-malformed.md", import.meta.url),
   "utf8",
 )
@@ -95,7 +97,7 @@ export const GRPC: Fields = [
 ];
 
 /** The vector's fields as a request of gRPC; a TE of its own stays the only one. */
-export function asGrpc(vector: MalformedRequest): Fields {
+export function asGrpc(vector: MalformedMessage): Fields {
   return [...vector.fields, ...GRPC.filter(([name]) => !vector.fields.some(([other]) => other === name))];
 }
 
@@ -124,7 +126,7 @@ export function headerFrames(streamId: number, parts: Buffer[], endStream: boole
 }
 
 /** All frames of one request. */
-export function requestFrames(vector: MalformedRequest, streamId: number, encode: Encode, fields: Fields): Buffer[] {
+export function requestFrames(vector: MalformedMessage, streamId: number, encode: Encode, fields: Fields): Buffer[] {
   const { body, trailers } = vector;
   const bytes = headerFrames(streamId, encode(fields), body === "" && trailers === undefined);
   if (body !== "" || trailers !== undefined)

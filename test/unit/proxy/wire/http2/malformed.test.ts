@@ -7,14 +7,14 @@ import {
   headerFrames,
   indexing,
   literals,
-  type MalformedRequest,
+  type MalformedMessage,
   malformedRequests,
   references,
   requestFrames,
 } from "../../../../support/malformed-http2.ts";
 
 /** What a request gave: whether all of it was reported, in the end. */
-function run(vector: MalformedRequest, fields: Fields, encode: Encode, side = openServer(), streamId = 1): boolean {
+function run(vector: MalformedMessage, fields: Fields, encode: Encode, side = openServer(), streamId = 1): boolean {
   side.receive(...requestFrames(vector, streamId, encode, fields));
   const { events } = side.recorder;
   const refused = side.frames().some((line) => line.startsWith(`RST_STREAM ${streamId} `) || line.startsWith("GOAWAY"));
