@@ -5,13 +5,14 @@ const FIRST_MS = 2_000;
 const MOST_MS = 60_000;
 
 /**
- * When to ask root for the rules again. At once when a family stops working, then less and less often while it does not
- * help. IPv6 counts only after it has worked once: on many hosts it never does.
+ * When to ask root for the rules again. At once when a family stops working, once for both where they stop together, then less
+ * and less often while it does not help. IPv6 counts only after it has worked once: on many hosts it never does.
  */
 export class Reassertion {
   readonly #seen = new Set<Family>(["v4"]);
   #everyMs = FIRST_MS;
   #nextAt = 0;
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   /** @param now - Milliseconds that only go up. @returns whether to ask. */
   result(family: Family, result: ProbeResult, now: number): boolean {
@@ -22,8 +23,10 @@ export class Reassertion {
       return false;
     }
     if (!this.#seen.has(family)) return false;
-    if (result === "lost") this.#nextAt = now;
+    // The other family's loss, seen a moment later, has the same cause, and the same answer under way.
+    if (result === "lost") this.#nextAt = Math.max(now, Math.min(this.#nextAt, this.#askedAt + FIRST_MS));
     if (now < this.#nextAt) return false;
+    this.#askedAt = now;
     this.#nextAt = now + this.#everyMs;
     this.#everyMs = Math.min(MOST_MS, this.#everyMs * 2);
     return true;

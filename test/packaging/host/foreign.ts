@@ -19,6 +19,18 @@ export function foreign(machine: () => MeshedMachine): void {
         0,
     );
 
+  // Nothing of the last repair is under way any more: it would mend the next damage before the agent can see it.
+  const settled = async () => {
+    await ready();
+    await vm().until(
+      "both families work, and root has nothing left to do",
+      () =>
+        ["v4", "v6"].every((family) => metric(`mesh_agent_interception_works{family="${family}"} 1`)) &&
+        vm().exec("systemctl", "is-active", "mesh-agent-intercept.service").stdout.trim() === "inactive",
+      30_000,
+    );
+  };
+
   describe("others at work on the rules", () => {
     test.each([
       ["nft flush ruleset", "nft flush ruleset"],
@@ -29,7 +41,7 @@ export function foreign(machine: () => MeshedMachine): void {
     ])(
       "%s: noticed and mended",
       async (what, command) => {
-        await ready();
+        await settled();
         expect(planned()).toBe(true);
         const asked = reasserted();
         vm().run("sh", "-c", command);

@@ -25,3 +25,20 @@ it("asks for IPv6 only where it has worked, and then as for IPv4", () => {
   reassertion.result("v6", "works", 1_000);
   expect(reassertion.result("v6", "lost", 2_000)).toBe(true);
 });
+
+it("asks once where both families stop together, and again when that did not help", () => {
+  const reassertion = new Reassertion();
+  reassertion.result("v4", "works", 0);
+  reassertion.result("v6", "works", 0);
+  expect(reassertion.result("v4", "lost", 10_000)).toBe(true);
+  expect(reassertion.result("v6", "lost", 10_300)).toBe(false);
+  expect(reassertion.result("v4", "fails", 11_900)).toBe(false);
+  expect(reassertion.result("v6", "fails", 12_000)).toBe(true);
+});
+
+it("asks at once for a family that stops long after the other one did", () => {
+  const reassertion = new Reassertion();
+  reassertion.result("v6", "works", 0);
+  for (let now = 0; now < 100_000; now += 2_000) reassertion.result("v4", now === 0 ? "lost" : "fails", now);
+  expect(reassertion.result("v6", "lost", 100_100)).toBe(true);
+});
