@@ -140,6 +140,8 @@ export class Network {
   /** The namespace that holds the bridge: the place to drop, delay or capture what passes between hosts. */
   readonly bridgeNamespace: string;
   readonly #hosts = new Map<string, Host>();
+  /** The bridge's end of each host's cable, by the host's name. */
+  readonly #cables = new Map<string, string>();
   #ports = 0;
   #removed = false;
 
@@ -205,6 +207,7 @@ export class Network {
       `link add ${port} type veth peer name eth0 netns ${host.namespace}`,
       `link set ${port} master br0 up`,
     ]);
+    this.#cables.set(name, port);
     await batch(host.namespace, [
       "link set lo up",
       "link set eth0 up",
@@ -216,11 +219,28 @@ export class Network {
     return host;
   }
 
+  /** Pulls a host's cable at the bridge: its link has no carrier, its addresses, routes and programs stay. */
+  async unplug(name: string): Promise<void> {
+    await this.#setCable(name, "down");
+  }
+
+  /** Undoes {@link unplug}. */
+  async plug(name: string): Promise<void> {
+    await this.#setCable(name, "up");
+  }
+
+  async #setCable(name: string, state: "up" | "down"): Promise<void> {
+    const port = this.#cables.get(name);
+    if (port === undefined) throw new Error(`there is no host ${name}`);
+    await batch(this.bridgeNamespace, [`link set ${port} ${state}`]);
+  }
+
   /** Removes one host with everything that runs on it. */
   async removeHost(name: string): Promise<void> {
     const host = this.#hosts.get(name);
     if (host === undefined) return;
     this.#hosts.delete(name);
+    this.#cables.delete(name);
     removeNamespace(host.namespace);
   }
 

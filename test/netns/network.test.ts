@@ -49,6 +49,22 @@ describe("Network", () => {
     expect((await client.exec(process.execPath, ["-e", ask("203.0.113.1")])).stdout).toBe("ENETUNREACH");
   });
 
+  it("pulls a host's cable and plugs it in again, its routes unharmed", async () => {
+    const network = await create();
+    const client = await network.addHost("client", network.address(0, 10));
+    const server = await network.addHost("server", network.address(1, 2));
+    await greet(server);
+    const routes = async () => (await server.exec("ip", ["-o", "route", "show", "proto", "boot"])).stdout.trim();
+    const before = await routes();
+    await network.unplug("server");
+    expect((await server.exec("cat", ["/sys/class/net/eth0/carrier"])).stdout.trim()).toBe("0");
+    expect((await client.exec(process.execPath, ["-e", ask(server.ip)], { timeoutMs: 1000 })).stdout).toBe("");
+    await network.plug("server");
+    expect((await client.exec(process.execPath, ["-e", ask(server.ip)])).stdout).toBe(`::ffff:${client.ip}`);
+    expect(await routes()).toBe(before);
+    await expect(network.unplug("nobody")).rejects.toThrow("no host nobody");
+  });
+
   it("runs programs as another user, with files of its own in /etc", async () => {
     const network = await create();
     const host = await network.addHost("vm", network.address(0, 10));

@@ -115,6 +115,8 @@ export class Attachments {
   readonly #leases: Leases;
   readonly #changes = new RateLimit(CHANGE_LIMIT);
   readonly #calls = new RateLimit(HOST_LIMIT);
+  /** Hosts that were given up, and when they were last heard: for as long as others may be judged together with them. */
+  readonly #lost = new Map<string, Millis>();
   /** Keys of revoked workloads, by workload. */
   readonly #revoked = new Map<string, readonly string[]>();
   readonly #startedAt: Millis;
@@ -309,6 +311,7 @@ export class Attachments {
       issuer: peer.certificate !== undefined && mesh.issuer.signed(peer.certificate) ? mesh.issuer : undefined,
     };
     this.#sessions.set(key, session);
+    this.#lost.delete(key);
     log.info({ host: key, address: peer.address, version: shownVersion(hello.version) }, "host attached");
     this.#send(session, {
       kind: {
@@ -496,10 +499,11 @@ export class Attachments {
   #sweep(): void {
     const { scheduler, log } = this.#options;
     const now = scheduler.now();
-    // While we did not listen, nobody was silent: what was said waits to be read.
+    // While we did not listen, nobody was silent: what was said waits to be read. A sweep that is merely late is another
+    // thing: on a busy machine each one is, and silence would never come to its end.
     const deafMs = now - this.#sweptAt - SWEEP_MS;
     this.#sweptAt = now;
-    if (deafMs > 0)
+    if (deafMs >= SWEEP_MS)
       for (const session of this.#sessions.values()) session.heardAt = Math.min(now, session.heardAt + deafMs);
     const signs: HostSigns[] = [];
     for (const session of this.#sessions.values()) {
@@ -517,11 +521,17 @@ export class Attachments {
       known.orphanSince = orphan ? (known.orphanSince ?? now) : undefined;
       if (known.orphanSince !== undefined) signs.push({ key, heardAt: known.orphanSince + grace });
     }
-    const { unreachable, held, why } = judge(signs, this.#startedAt, now, this.#liveness);
+    const { partitionWindowMs, silenceMs } = this.#liveness;
+    for (const [key, heardAt] of this.#lost)
+      if (answered.has(key) || now - heardAt > partitionWindowMs + silenceMs) this.#lost.delete(key);
+    const lost = [...this.#lost].map(([key, heardAt]) => ({ key, heardAt }));
+    const { unreachable, held, why } = judge(signs, lost, this.#startedAt, now, this.#liveness);
+    const heardAt = new Map(signs.map((sign) => [sign.key, sign.heardAt]));
     for (const key of unreachable) {
       log.warn({ host: key }, "host is silent; withdrawing its readiness");
       const session = this.#sessions.get(key);
-      const seconds = Math.round(this.#liveness.silenceMs / 1000);
+      this.#lost.set(key, heardAt.get(key) ?? now);
+      const seconds = Math.round(silenceMs / 1000);
       this.#withdraw(key, { ready: false, reason: "HostUnreachable", message: `nothing heard for ${seconds} s` });
       if (session !== undefined) {
         session.call?.emit("error", refusalOf(new BootstrapError("unreachable", "no heartbeat")));

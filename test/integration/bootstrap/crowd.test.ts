@@ -14,7 +14,14 @@ import { EnrollerSite, MESH } from "../../support/enroller-site.ts";
 import { until } from "../../support/until.ts";
 
 const HOSTS = 60;
-const LIVENESS = { silenceMs: 8_000, partitionWindowMs: 10_000, partitionMin: 3, graceMs: 0, holdMs: 60_000 };
+const LIVENESS = {
+  silenceMs: 8_000,
+  suspectMs: 4_000,
+  partitionWindowMs: 10_000,
+  partitionMin: 3,
+  graceMs: 0,
+  holdMs: 60_000,
+};
 
 let site: EnrollerSite;
 const stops: (() => void)[] = [];

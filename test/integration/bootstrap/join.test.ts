@@ -36,7 +36,14 @@ async function start(): Promise<void> {
     heartbeatMs: 100,
     settleMs: { min: 20, max: 200 },
     captureNetworks: ["10.43.0.0/16"],
-    liveness: { silenceMs: 1500, partitionWindowMs: 1500, partitionMin: 3, graceMs: 0, holdMs: 10_000 },
+    liveness: {
+      silenceMs: 1500,
+      suspectMs: 1000,
+      partitionWindowMs: 1500,
+      partitionMin: 3,
+      graceMs: 0,
+      holdMs: 10_000,
+    },
   });
   address = `127.0.0.1:${enroller.address.port}`;
 }

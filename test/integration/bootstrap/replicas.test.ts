@@ -40,7 +40,7 @@ async function start(): Promise<{ readonly enroller: RunningEnroller; readonly a
     heartbeatMs: 100,
     settleMs: { min: 20, max: 200 },
     captureNetworks: ["10.43.0.0/16"],
-    liveness: { silenceMs: 1000, partitionWindowMs: 1000, partitionMin: 3, graceMs: 0, holdMs: 60_000 },
+    liveness: { silenceMs: 1000, suspectMs: 700, partitionWindowMs: 1000, partitionMin: 3, graceMs: 0, holdMs: 60_000 },
   });
   stops.push(() => enroller.stop(0));
   return { enroller, address: `127.0.0.1:${enroller.address.port}` };

@@ -110,6 +110,8 @@ async function hosts(count: number) {
         handlers: {},
       });
       stops.push(() => client.stop());
+      // Heartbeats of real hosts lie anywhere within their three seconds: so do these.
+      await sleep(index * 900);
       client.start();
       client.setReadiness({ ready: true, reason: "", message: "" });
       const readiness = async () => {
