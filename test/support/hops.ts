@@ -207,7 +207,7 @@ export class HopProxy {
         counting.ended(x);
       },
       attempted: (x) => {
-        this.attempted.push(x);
+        if (this.onEnded === undefined) this.attempted.push(x);
         counting.attempted(x);
       },
       retries: (x) => counting.retries(x),
