@@ -2,7 +2,9 @@ import type { Millis } from "../core/clock.ts";
 import type { Tunnel } from "../stack/exchange.ts";
 import { abort } from "./abort.ts";
 import { errnoOf } from "./errno.ts";
+import { RelayWriter } from "./relay-writer.ts";
 import type { Runtime } from "./runtime.ts";
+import { SocketReader } from "./socket-reader.ts";
 import type { Timed } from "./timer-wheel.ts";
 
 // Half of a connection is over and nothing moves in the other one. Envoy gives any idle TCP connection an hour.
@@ -77,15 +79,17 @@ function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => vo
   const finish = () => {
     ended = true;
     idle.halfClosed();
-    to.end();
+    writer.end();
   };
-  from.on("data", (chunk: Buffer) => {
+  const writer = new RelayWriter(to);
+  const take = (chunk: Buffer) => {
     meter.read(chunk.length);
     written.wrote(chunk.length);
     idle.moved();
-    if (!to.write(chunk)) from.pause();
-  });
-  to.on("drain", () => from.resume());
+    if (!writer.write(chunk)) reader.pause();
+  };
+  const reader = SocketReader.attach(from, take, true) ?? from.on("data", take);
+  to.on("drain", () => reader.resume());
   from.on("end", finish);
   let broken = false;
   let errno = "";
@@ -104,8 +108,9 @@ function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => vo
   from.once("close", gone);
   if (unread !== undefined && unread.length > 0) {
     written.wrote(unread.length);
-    to.write(unread);
+    writer.write(unread);
   }
+  reader.resume();
   // The peer may have sent its FIN, or gone, before we listened.
   if (from.readableEnded) finish();
   if (from.destroyed) {

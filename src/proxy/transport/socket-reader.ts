@@ -31,6 +31,7 @@ export class SocketReader {
   readonly #handle: StreamHandle;
   readonly #ordinary: StreamHandle["onread"];
   readonly #receive: (chunk: Buffer) => void;
+  readonly #lends: boolean;
   #released = false;
   #paused = true;
   /** What came although reading was paused: the rest of what TLS had decrypted. */
@@ -38,21 +39,23 @@ export class SocketReader {
   #ended = 0;
   #delivering = false;
 
-  private constructor(socket: Socket, handle: StreamHandle, receive: (chunk: Buffer) => void) {
+  private constructor(socket: Socket, handle: StreamHandle, receive: (chunk: Buffer) => void, lends: boolean) {
     this.#socket = socket;
     this.#handle = handle;
     this.#ordinary = handle.onread;
     this.#receive = receive;
+    this.#lends = lends;
     handle.useUserBuffer(SHARED);
     handle.onread = (buffer) => this.#onRead(buffer);
   }
 
   /**
    * Takes over the reading of a socket, paused; its stream must flow, so that its end is told.
+   * @param lends - What is read is valid only while `receive` is called, and costs no copy.
    * @returns undefined if this socket can only be read by its `data` events: it is no socket of the system, or some of its
    * bytes wait in its stream.
    */
-  static attach(socket: Socket, receive: (chunk: Buffer) => void): SocketReader | undefined {
+  static attach(socket: Socket, receive: (chunk: Buffer) => void, lends = false): SocketReader | undefined {
     const handle = (socket as unknown as { _handle?: Partial<StreamHandle> | null })._handle;
     if (
       streamBinding === undefined ||
@@ -62,7 +65,7 @@ export class SocketReader {
       return undefined;
     }
     if (socket.destroyed || socket.readableEnded || socket.readableLength > 0) return undefined;
-    return new SocketReader(socket, handle as StreamHandle, receive);
+    return new SocketReader(socket, handle as StreamHandle, receive, lends);
   }
 
   pause(): void {
@@ -101,13 +104,12 @@ export class SocketReader {
       return;
     }
     if (this.#socket.destroyed) return;
-    const chunk = copied(bytes);
     if (this.#released) {
-      if (!this.#socket.push(chunk)) this.#stop();
+      if (!this.#socket.push(copied(bytes))) this.#stop();
     } else if (this.#paused || this.#held.length > 0) {
       this.#stop();
-      this.#held.push(chunk);
-    } else this.#receive(chunk);
+      this.#held.push(copied(bytes));
+    } else this.#receive(this.#lends ? SHARED.subarray(0, bytes) : copied(bytes));
   }
 
   #deliver(): void {
