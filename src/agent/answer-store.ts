@@ -1,5 +1,15 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "../proxy/core/log.ts";
 import type { AnswerStore } from "../proxy/discovery/index.ts";
@@ -30,17 +40,49 @@ export function openAnswerStore(directory: string, log: Logger): AnswerStore {
         return undefined;
       }
     },
-    save(key, value) {
+    save(key) {
       const name = nameOf(key);
       const target = join(directory, name);
-      try {
-        writeFileSync(`${target}.tmp`, JSON.stringify({ key, value }), { mode: 0o600 });
-        renameSync(`${target}.tmp`, target);
-        files.set(key, name);
-      } catch (error) {
-        discard(`${target}.tmp`);
-        log.warn("an answer of discovery could not be stored", { why: (error as Error).message });
-      }
+      const temporary = `${target}.tmp`;
+      let fd: number | undefined;
+      // A full disk, or one that is read-only: what was there stays there.
+      const attempt = (act: () => void) => {
+        try {
+          act();
+        } catch (error) {
+          log.warn("an answer of discovery could not be stored", { why: (error as Error).message });
+          close();
+          discard(temporary);
+        }
+      };
+      const close = () => {
+        const open = fd;
+        fd = undefined;
+        if (open !== undefined) closeSync(open);
+      };
+      attempt(() => {
+        fd = openSync(temporary, "w", 0o600);
+        writeSync(fd, `{"key":${JSON.stringify(key)},"value":"`);
+      });
+      return {
+        append: (text) =>
+          attempt(() => {
+            // The inside of a JSON text, escaped piece by piece.
+            if (fd !== undefined) writeSync(fd, JSON.stringify(text).slice(1, -1));
+          }),
+        finish: () =>
+          attempt(() => {
+            if (fd === undefined) return;
+            writeSync(fd, '"}');
+            close();
+            renameSync(temporary, target);
+            files.set(key, name);
+          }),
+        abandon() {
+          close();
+          discard(temporary);
+        },
+      };
     },
     remove(key) {
       const name = files.get(key);
@@ -59,11 +101,21 @@ function discard(path: string): void {
   }
 }
 
+// Keys are names and addresses.
+const MAX_KEY_BYTES = 1_024;
+
+/** Reads the key alone: of the answers that nobody asks for nothing more is needed. */
 function keyIn(file: string): string | undefined {
+  let fd: number | undefined;
   try {
-    const { key } = JSON.parse(readFileSync(file, "utf8")) as { key?: unknown };
-    return typeof key === "string" ? key : undefined;
+    fd = openSync(file, "r");
+    const head = Buffer.alloc(MAX_KEY_BYTES);
+    const text = head.toString("utf8", 0, readSync(fd, head));
+    const key = /^\{"key":("(?:[^"\\]|\\.)*"),/.exec(text)?.[1];
+    return key === undefined ? undefined : (JSON.parse(key) as string);
   } catch {
     return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }

@@ -222,6 +222,7 @@ export class WorkerPool {
       case "discovery.watch":
       case "discovery.unwatch":
       case "discovery.suspect":
+      case "discovery.taken":
         return member.hub.receive(message);
       default:
         return member.metrics.receive(message);

@@ -63,6 +63,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const networks = start.clusterNetworks.map(parseCidr).filter((net) => net !== undefined);
   const discovery = new DiscoveryClient(port, {
     clock: runtime.clock,
+    later: runtime.turns.add,
     defaultInbound: (p) =>
       defaultInboundPolicy(start.defaultPolicy, {
         detectTimeoutMs: start.inbound.detectTimeoutMs,

@@ -1,4 +1,4 @@
-import type { AnswerStore } from "../../src/proxy/discovery/index.ts";
+import type { AnswerStore, AnswerWriter } from "../../src/proxy/discovery/index.ts";
 
 /** Stored answers in memory. */
 export class MemoryStore implements AnswerStore {
@@ -9,9 +9,18 @@ export class MemoryStore implements AnswerStore {
     return this.files.get(key);
   }
 
-  save(key: string, value: string): void {
-    this.writes++;
-    this.files.set(key, value);
+  save(key: string): AnswerWriter {
+    let value = "";
+    return {
+      append(text) {
+        value += text;
+      },
+      finish: () => {
+        this.writes++;
+        this.files.set(key, value);
+      },
+      abandon() {},
+    };
   }
 
   remove(key: string): void {

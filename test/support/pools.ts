@@ -8,7 +8,7 @@ import { spawnWorker } from "../../src/agent/worker-thread.ts";
 import { Authority } from "../../src/lab/pki.ts";
 import type { WorkloadIdentity } from "../../src/proxy/core/identity.ts";
 import { type DiscoveryRequest, discoveryKey, type TapEvent } from "../../src/proxy/core/messages.ts";
-import type { DiscoveryMessage } from "../../src/proxy/discovery/index.ts";
+import type { DiscoveryMessage, Hub } from "../../src/proxy/discovery/index.ts";
 import { defaultInboundPolicy, forwardPolicy, RATE_BUCKET_BYTES } from "../../src/proxy/policy/index.ts";
 import { CLIENT_NAME, identityFrom, SERVER_NAME, SERVER_URI } from "./hops.ts";
 import { TestLog } from "./log.ts";
@@ -38,7 +38,7 @@ export class PoolUnderTest {
     count: number,
     ownPort: number,
     identity: WorkloadIdentity,
-    answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined,
+    answer: ((request: DiscoveryRequest) => DiscoveryMessage | undefined) | Pick<Hub, "attachWorker">,
     spawn: (start: WorkerStart) => Worker = (start) => spawnWorker(start),
   ) {
     this.fd = fd;
@@ -63,15 +63,7 @@ export class PoolUnderTest {
         debug: false,
       }),
       identity: () => identity,
-      hub: {
-        attachWorker: (send) => ({
-          receive(request) {
-            const message = answer(request);
-            if (message !== undefined) queueMicrotask(() => send(message));
-          },
-          detach() {},
-        }),
-      },
+      hub: typeof answer === "function" ? answering(answer) : answer,
       metrics: this.metrics,
       log: this.log,
       now: () => performance.now(),
@@ -96,6 +88,18 @@ export class PoolUnderTest {
     await this.pool.terminate();
     close(this.fd);
   }
+}
+
+function answering(answer: (request: DiscoveryRequest) => DiscoveryMessage | undefined): Pick<Hub, "attachWorker"> {
+  return {
+    attachWorker: (send) => ({
+      receive(request) {
+        const message = answer(request);
+        if (message !== undefined) queueMicrotask(() => send(message));
+      },
+      detach() {},
+    }),
+  };
 }
 
 /** Program → workers of one agent → mTLS with transport header → workers of another → application. */
@@ -166,9 +170,9 @@ export class Pools {
 }
 
 /** As under systemd: a listening socket of the process that nobody accepts on but the holders of duplicates. */
-async function listeningDescriptor(): Promise<{ readonly fd: number; readonly port: number }> {
+export async function listeningDescriptor(host = "127.0.0.1"): Promise<{ readonly fd: number; readonly port: number }> {
   const holder = createServer();
-  holder.listen({ host: "127.0.0.1", port: 0, backlog: 4096 });
+  holder.listen({ host, port: 0, backlog: 4096 });
   await new Promise((resolve) => holder.once("listening", resolve));
   const { port } = holder.address() as { port: number };
   const fd = dup((holder as unknown as { _handle: { fd: number } })._handle.fd);

@@ -1,5 +1,5 @@
 import type { Millis, Rng } from "../core/clock.ts";
-import { type Endpoint, sameEndpoint } from "../core/endpoint.ts";
+import { type Endpoint, sameButWeight } from "../core/endpoint.ts";
 import { Breaker, type EjectionConfig, type EjectionOutcome } from "./ejection.ts";
 import { type Load, PeakEwma, PenaltyPeakEwma } from "./ewma.ts";
 import { pickOfTwo, pickOfTwoWeighted } from "./p2c.ts";
@@ -14,7 +14,8 @@ const NEAR = 10;
 
 /** One endpoint in a set, with what is known about it. Held by requests under way even after it was removed. */
 export class Slot<T> {
-  readonly endpoint: Endpoint;
+  /** As described last; but for its weight it does not change. */
+  endpoint: Endpoint;
   readonly load: Load;
   readonly breaker: Breaker | undefined;
   /** The owner's: connections, service. */
@@ -26,13 +27,19 @@ export class Slot<T> {
   /** Position among the ready; -1: not ready. The set's. */
   at = -1;
   /** How often it is drawn, and how much it can carry, in the control plane's unit: 10,000 is one. */
-  readonly share: number;
-  readonly capacity: number;
+  share = 0;
+  capacity = 0;
 
   constructor(endpoint: Endpoint, load: Load, breaker: Breaker | undefined) {
     this.endpoint = endpoint;
     this.load = load;
     this.breaker = breaker;
+    this.weigh(endpoint);
+  }
+
+  /** @param endpoint - The same, of another weight. */
+  weigh(endpoint: Endpoint): void {
+    this.endpoint = endpoint;
     this.capacity = endpoint.weight;
     // A control plane that was told to weigh zones has done it already.
     const near = endpoint.zoneLocality === "local" && endpoint.weight === ONE;
@@ -178,7 +185,7 @@ export class EndpointSet<T> {
   #put(endpoint: Endpoint, now: Millis): void {
     const known = this.#slots.get(endpoint.key);
     if (known !== undefined) {
-      if (sameEndpoint(known.endpoint, endpoint)) return;
+      if (sameButWeight(known.endpoint, endpoint)) return this.#reweigh(known, endpoint);
       this.#remove(endpoint.key);
     }
     const { kind, defaultRttMs, decayMs } = this.#load;
@@ -199,6 +206,14 @@ export class EndpointSet<T> {
     slot.removed = true;
     this.#settle(slot);
     this.#owner.removed(slot);
+  }
+
+  /** Linkerd makes the endpoint anew for it; to us a weight is no reason to lose connections and what is known. */
+  #reweigh(slot: Slot<T>, endpoint: Endpoint): void {
+    if (slot.endpoint.weight === endpoint.weight) return;
+    this.#countShare(slot.share, -1);
+    slot.weigh(endpoint);
+    this.#countShare(slot.share, 1);
   }
 
   #countShare(share: number, by: 1 | -1): void {

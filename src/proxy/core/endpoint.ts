@@ -65,19 +65,21 @@ export function plainEndpoint(address: SocketAddress): Endpoint {
   };
 }
 
-/** Whether two descriptions of one address agree in everything, so that connections and load estimate may stay. */
+/** Whether two descriptions of one address agree in everything. */
 export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return a === b || (a.weight === b.weight && sameButWeight(a, b));
+}
+
+/** Whether two descriptions of one address agree in what matters to connections and load estimate, so that these may stay. */
+export function sameButWeight(a: Endpoint, b: Endpoint): boolean {
   return (
     a === b ||
     (a.key === b.key &&
-      a.identity?.kind === b.identity?.kind &&
-      a.identity?.id === b.identity?.id &&
-      a.identity?.serverName === b.identity?.serverName &&
+      sameIdentity(a.identity, b.identity) &&
       a.expectsIdentity === b.expectsIdentity &&
       a.hint === b.hint &&
       a.inboundPort === b.inboundPort &&
       a.authorityOverride === b.authorityOverride &&
-      a.weight === b.weight &&
       a.zone === b.zone &&
       a.zoneLocality === b.zoneLocality &&
       sameLabels(a.labels, b.labels) &&
@@ -95,8 +97,15 @@ function sameLabels(a: Readonly<Record<string, string>>, b: Readonly<Record<stri
   return count === 0;
 }
 
-function sameHttp2(a: Http2ClientParams | undefined, b: Http2ClientParams | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
+/** Whether two endpoints are to prove the same. */
+export function sameIdentity(a: EndpointIdentity | undefined, b: EndpointIdentity | undefined): boolean {
+  return a === b || (a?.kind === b?.kind && a?.id === b?.id && a?.serverName === b?.serverName);
+}
+
+/** Whether the control plane wants the same of our HTTP/2 client towards two endpoints. */
+export function sameHttp2(a: Http2ClientParams | undefined, b: Http2ClientParams | undefined): boolean {
+  if (a === b) return true;
+  if (a === undefined || b === undefined) return false;
   return (
     a.initialConnectionWindowBytes === b.initialConnectionWindowBytes &&
     a.initialStreamWindowBytes === b.initialStreamWindowBytes &&

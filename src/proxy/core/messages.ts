@@ -30,7 +30,9 @@ export type DiscoveryRequest =
   | { readonly type: "discovery.watch"; readonly target: DiscoveryTarget }
   | { readonly type: "discovery.unwatch"; readonly target: DiscoveryTarget }
   /** What the hub said of the target is not what the worker finds. */
-  | { readonly type: "discovery.suspect"; readonly target: DiscoveryTarget };
+  | { readonly type: "discovery.suspect"; readonly target: DiscoveryTarget }
+  /** A long message has been taken in: there is time for another. */
+  | { readonly type: "discovery.taken"; readonly target: DiscoveryTarget };
 
 /**
  * Why there is no answer: the control plane said that the question is wrong (`refused`), did not answer within

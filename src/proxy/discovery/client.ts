@@ -13,6 +13,7 @@ import type {
   Waiter,
 } from "./handle.ts";
 import type { DiscoveryMessage } from "./messages.ts";
+import { isLong } from "./paced.ts";
 import { installInboundPatterns, installOutboundPatterns } from "./regex.ts";
 
 export interface DiscoveryClientOptions {
@@ -23,6 +24,8 @@ export interface DiscoveryClientOptions {
   readonly inboundIdleMs?: Millis;
   /** How long an unused outbound or endpoints entry is kept; default 5 s. */
   readonly outboundIdleMs?: Millis;
+  /** Does a piece of work when there is time for it; default: at once. */
+  readonly later?: (piece: () => void) => void;
 }
 
 /** Where requests to the hub go: the worker's message port. */
@@ -40,6 +43,7 @@ export class DiscoveryClient {
   readonly #defaultInbound: (port: number) => InboundPolicy;
   readonly #inboundIdleMs: Millis;
   readonly #outboundIdleMs: Millis;
+  readonly #later: (piece: () => void) => void;
   readonly #inbound = new Map<number, InboundEntry>();
   readonly #outbound = new Map<string, OutboundEntry>();
   readonly #endpoints = new Map<string, EndpointsEntry>();
@@ -52,6 +56,7 @@ export class DiscoveryClient {
     this.#defaultInbound = options.defaultInbound;
     this.#inboundIdleMs = options.inboundIdleMs ?? 90_000;
     this.#outboundIdleMs = options.outboundIdleMs ?? 5_000;
+    this.#later = options.later ?? ((piece) => piece());
   }
 
   /** The policy of a port of this host. Its `current` is never undefined. */
@@ -91,7 +96,12 @@ export class DiscoveryClient {
   /** Takes a message of the hub. Messages about targets that nobody wants any more are ignored. */
   receive(message: DiscoveryMessage): void {
     const entry = this.#entries.get(message.key);
-    if (entry === undefined) return;
+    if (entry !== undefined) this.#take(entry, message);
+    // Also of one that nobody wants any more: the next may be about another.
+    if (isLong(message)) this.#later(() => this.#taken(message.key));
+  }
+
+  #take(entry: AnyEntry, message: DiscoveryMessage): void {
     switch (message.type) {
       case "discovery.inbound":
         installInboundPatterns(message.value);
@@ -127,6 +137,11 @@ export class DiscoveryClient {
   /** Entries in the cache, for `status` and tests. */
   get size(): number {
     return this.#entries.size;
+  }
+
+  #taken(key: string): void {
+    const path = key.slice(discoveryKey({ kind: "endpoints", path: "" }).length);
+    this.#port.postMessage({ type: "discovery.taken", target: { kind: "endpoints", path } });
   }
 
   #newOutbound(target: DiscoveryTarget): OutboundEntry {

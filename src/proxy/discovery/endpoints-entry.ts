@@ -5,15 +5,13 @@ import { type EndpointsChange, EndpointTable } from "./endpoints.ts";
 import { type EntryDeps, type EntryStatus, HubEntry } from "./entry.ts";
 import { splitUpdate } from "./large-update.ts";
 import type { DiscoveryMessage } from "./messages.ts";
+import { CHUNK } from "./paced.ts";
 import { isEndpoints } from "./stored.ts";
 import { FAILED_PRECONDITION, type GrpcStream, INVALID_ARGUMENT, Watch } from "./watch.ts";
 
 const { get } = grpcService(destination.Destination);
 
 const TERMINAL: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION]);
-
-// A clone of 5,000 endpoints takes a worker 7–15 ms: in parts, requests get their turn in between.
-const CHUNK = 250;
 
 // A Service without endpoints says nothing at all. Linkerd hangs up after 3 s and asks again up to a minute later; we
 // leave the question open longer, and a server that hangs is found out by the channel's keep-alive.
@@ -149,17 +147,16 @@ export class EndpointsEntry extends HubEntry {
   }
 
   /** In parts; new ones first, so that a renewed set never runs empty on the way. */
-  #messages(change: EndpointsChange, reset: boolean): DiscoveryMessage[] {
+  #messages({ add, remove }: EndpointsChange, reset: boolean): DiscoveryMessage[] {
     const { key } = this;
     const messages: DiscoveryMessage[] = [];
-    for (let i = 0; i < change.add.length; i += CHUNK) {
-      const add = change.add.slice(i, i + CHUNK);
-      messages.push({ type: "discovery.endpoints", key, reset: reset && i === 0, add, remove: [] });
-    }
-    if (messages.length === 0 || change.remove.length > 0) {
+    const say = (more: readonly Endpoint[], gone: readonly string[]) => {
       const first = reset && messages.length === 0;
-      messages.push({ type: "discovery.endpoints", key, reset: first, add: [], remove: change.remove });
-    }
+      messages.push({ type: "discovery.endpoints", key, reset: first, add: more, remove: gone });
+    };
+    for (let i = 0; i < add.length; i += CHUNK) say(add.slice(i, i + CHUNK), []);
+    for (let i = 0; i < remove.length; i += CHUNK) say([], remove.slice(i, i + CHUNK));
+    if (messages.length === 0) say([], []);
     return messages;
   }
 }

@@ -1,7 +1,14 @@
 import type { destination } from "../../proto/index.ts";
 import { formatSocketAddress } from "../core/address.ts";
 import { formatAuthority, isDnsName, parseAuthority } from "../core/authority.ts";
-import { type Endpoint, type EndpointIdentity, type Http2ClientParams, sameEndpoint } from "../core/endpoint.ts";
+import {
+  type Endpoint,
+  type EndpointIdentity,
+  type Http2ClientParams,
+  sameEndpoint,
+  sameHttp2,
+  sameIdentity,
+} from "../core/endpoint.ts";
 import { decodeDuration } from "./duration.ts";
 import { addressKey, decodeAddress } from "./net.ts";
 
@@ -23,6 +30,8 @@ export class EndpointTable {
   #fresh = true;
   /** While an `add` that replaces everything arrives in parts: what it has named so far. */
   #named: Set<string> | undefined;
+  /** The last one that was read: what stands beside it is mostly alike. */
+  #last: Endpoint | undefined;
 
   constructor(stored: Iterable<Endpoint> = []) {
     this.#endpoints = new Map();
@@ -40,12 +49,12 @@ export class EndpointTable {
   }
 
   /**
-   * Takes one part of a long `add`. New endpoints count at once; what a replacing `add` does not name goes with the
-   * last part.
+   * Takes one part of a long `add` or `remove`. Endpoints come and go at once; what a replacing `add` does not name goes
+   * with the last part.
    */
   applyPart(update: destination.Update, last: boolean): EndpointsChange | undefined {
-    if (update.update.case !== "add") return undefined;
-    const given = decodeAll(update.update.value);
+    if (update.update.case !== "add") return this.apply(update);
+    const given = this.#decodeAll(update.update.value);
     if (this.#fresh) {
       this.#fresh = false;
       this.#named = new Set();
@@ -75,7 +84,7 @@ export class EndpointTable {
   }
 
   #add(message: destination.WeightedAddrSet): EndpointsChange | undefined {
-    const given = decodeAll(message);
+    const given = this.#decodeAll(message);
     if (given.size === 0) return undefined;
     if (this.#fresh) {
       this.#fresh = false;
@@ -100,6 +109,17 @@ export class EndpointTable {
     return { add: this.#put(given.values()), remove };
   }
 
+  #decodeAll(message: destination.WeightedAddrSet): Map<string, Endpoint> {
+    const given = new Map<string, Endpoint>();
+    for (const each of message.addrs) {
+      const endpoint = decodeEndpoint(each, message.metricLabels, this.#last);
+      if (endpoint === undefined) continue;
+      this.#last = endpoint;
+      given.set(endpoint.key, endpoint);
+    }
+    return given;
+  }
+
   #dropUnless(kept: { has(key: string): boolean }): string[] {
     const remove: string[] = [];
     for (const key of this.#endpoints.keys()) if (!kept.has(key)) remove.push(key);
@@ -119,15 +139,6 @@ export class EndpointTable {
   }
 }
 
-function decodeAll(message: destination.WeightedAddrSet): Map<string, Endpoint> {
-  const given = new Map<string, Endpoint>();
-  for (const each of message.addrs) {
-    const endpoint = decodeEndpoint(each, message.metricLabels);
-    if (endpoint !== undefined) given.set(endpoint.key, endpoint);
-  }
-  return given;
-}
-
 /**
  * Brings a `name:port` into the form that `Destination.Get` takes: lower case, without the trailing dot.
  * @returns undefined if there is no port.
@@ -141,22 +152,25 @@ export function destinationPath(text: string): string | undefined {
 
 /**
  * Reads one address with its metadata.
+ * @param alike - Its identity and parameters are taken over where they are the same: one object crosses threads once.
  * @returns undefined if the address cannot be read: the entry is skipped.
  * @see outbound.md §4.3
  */
 export function decodeEndpoint(
   message: destination.WeightedAddr,
   setLabels: Readonly<Record<string, string>>,
+  alike?: Endpoint,
 ): Endpoint | undefined {
   const address = decodeAddress(message.addr);
   if (address === undefined) return undefined;
   const labels: Readonly<Record<string, string>> = { ...setLabels, ...message.metricLabels };
   const identity = decodeIdentity(message.tlsIdentity);
+  const http2 = message.http2 && decodeHttp2(message.http2);
   const hint = message.protocolHint?.protocol.case;
   return {
     key: formatSocketAddress(address),
     address,
-    identity,
+    identity: sameIdentity(alike?.identity, identity) ? alike?.identity : identity,
     // An identity that we cannot check is no reason to speak plaintext, as Linkerd would.
     expectsIdentity: message.tlsIdentity !== undefined,
     hint: hint === "h2" || hint === "opaque" ? hint : undefined,
@@ -166,7 +180,7 @@ export function decodeEndpoint(
     zone: labels["zone"] || undefined,
     zoneLocality: decodeLocality(labels["zone_locality"]),
     labels,
-    http2: message.http2 && decodeHttp2(message.http2),
+    http2: sameHttp2(alike?.http2, http2) ? alike?.http2 : http2,
   };
 }
 

@@ -55,12 +55,12 @@ export class Hub {
 
   /** @param send - Delivers to the worker; must not throw. */
   attachWorker(send: Send): HubWorker {
-    const paced = new Paced(send, this.#deps.timers);
+    const paced = new Paced(send);
     this.#workers.add(paced);
     return {
       receive: (request) => {
         // A worker that is gone may have left messages behind.
-        if (this.#workers.has(paced)) this.#receive(paced.send, request);
+        if (this.#workers.has(paced)) this.#receive(paced, request);
       },
       detach: () => this.#detach(paced),
     };
@@ -116,19 +116,22 @@ export class Hub {
     this.#workers.clear();
   }
 
-  #receive(send: Send, request: DiscoveryRequest): void {
+  #receive(worker: Paced, request: DiscoveryRequest): void {
     switch (request.type) {
       case "discovery.watch":
-        this.#entry(request.target).subscribe(send);
+        this.#entry(request.target).subscribe(worker.send);
         return;
       case "discovery.unwatch": {
         const key = discoveryKey(request.target);
-        this.#entries.get(key)?.unsubscribe(send);
+        this.#entries.get(key)?.unsubscribe(worker.send);
         this.#dropIfUnused(key);
         return;
       }
       case "discovery.suspect":
         this.#entries.get(discoveryKey(request.target))?.suspect();
+        return;
+      case "discovery.taken":
+        worker.taken();
         return;
       default:
         request satisfies never;

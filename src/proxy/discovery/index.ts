@@ -4,7 +4,7 @@
  * `src/proto`. Start with `handle.ts` for what the data plane sees, then `hub.ts`, one `*-entry.ts` per kind of watch,
  * and `watch.ts` for the stream that is opened again.
  */
-export { type AnswerStore, NO_STORE } from "./cache.ts";
+export { type AnswerStore, type AnswerWriter, NO_STORE } from "./cache.ts";
 export { DiscoveryClient, type DiscoveryClientOptions, type DiscoveryPort } from "./client.ts";
 export type { EntryStatus, Send } from "./entry.ts";
 export type {

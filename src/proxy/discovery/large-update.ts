@@ -1,6 +1,6 @@
 /*
- * Decoding 5,000 endpoints at once keeps a thread from everything else for 20 ms and more. A long `add` is therefore
- * cut, as bytes, into updates of a few endpoints each, which are decoded one after the other.
+ * Decoding 5,000 endpoints at once keeps a thread from everything else for 20 ms and more. A long `add` or `remove` is
+ * therefore cut, as bytes, into updates of a few endpoints each, which are decoded one after the other.
  */
 
 // Wire types of protobuf.
@@ -9,44 +9,39 @@ const FIXED64 = 1;
 const LENGTH = 2;
 const FIXED32 = 5;
 
-/** Some 250 endpoints; shorter messages are decoded as they are. */
-export const PART_BYTES = 48 * 1024;
+/** Endpoints in a part. */
+export const PART = 100;
+// Of two parts' addresses; what is shorter is decoded as it is, without a look.
+const SHORT_BYTES = 2 * PART * 8;
 
 /**
- * Cuts a `destination.Update` whose `add` is long into several whose `add`s together say the same; each repeats the
+ * Cuts a `destination.Update` whose `add` or `remove` is long into several that together say the same; each repeats the
  * labels of the set.
  * @returns undefined: short, of another kind, or not to be understood; decode it whole.
- * @see linkerd2-proxy-api proto/destination.proto: Update.add = 1, WeightedAddrSet.addrs = 1, .metric_labels = 2
+ * @see linkerd2-proxy-api proto/destination.proto: Update.add = 1, .remove = 2, WeightedAddrSet.addrs = 1,
+ *   .metric_labels = 2, AddrSet.addrs = 1
  */
 export function splitUpdate(bytes: Buffer): Buffer[] | undefined {
-  if (bytes.length <= 2 * PART_BYTES) return undefined;
+  if (bytes.length <= SHORT_BYTES) return undefined;
   const outer = new Fields(bytes);
-  if (!outer.next() || outer.number !== 1 || outer.type !== LENGTH) return undefined;
+  if (!outer.next() || (outer.number !== 1 && outer.number !== 2) || outer.type !== LENGTH) return undefined;
   const set = bytes.subarray(outer.valueStart, outer.end);
   // Anything beside the one field is for the real decoder to judge.
   if (outer.end !== bytes.length) return undefined;
   const labels: Buffer[] = [];
-  const groups: Buffer[][] = [[]];
-  let groupBytes = 0;
+  const addresses: Buffer[] = [];
   const fields = new Fields(set);
   while (fields.next()) {
     const field = set.subarray(fields.start, fields.end);
-    if (fields.number !== 1) {
-      labels.push(field);
-      continue;
-    }
-    if (groupBytes >= PART_BYTES) {
-      groups.push([]);
-      groupBytes = 0;
-    }
-    groups.at(-1)?.push(field);
-    groupBytes += field.length;
+    (fields.number === 1 ? addresses : labels).push(field);
   }
-  if (fields.isBroken) return undefined;
-  return groups.map((group) => {
-    const content = Buffer.concat([...labels, ...group]);
-    return Buffer.concat([Buffer.from([(1 << 3) | LENGTH]), varint(content.length), content]);
-  });
+  if (fields.isBroken || addresses.length <= 2 * PART) return undefined;
+  const parts: Buffer[] = [];
+  for (let i = 0; i < addresses.length; i += PART) {
+    const content = Buffer.concat([...labels, ...addresses.slice(i, i + PART)]);
+    parts.push(Buffer.concat([Buffer.from([(outer.number << 3) | LENGTH]), varint(content.length), content]));
+  }
+  return parts;
 }
 
 /** Walks over the fields of a message without looking into them. */

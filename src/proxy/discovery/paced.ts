@@ -1,45 +1,51 @@
 import type { Send } from "./entry.ts";
 import type { DiscoveryMessage } from "./messages.ts";
-import type { Timers } from "./watch.ts";
 
-/** A message of so many endpoints takes a worker a millisecond to receive. */
-export const LONG = 200;
-/** A worker's port hands over all that has arrived in one turn: what should come in several turns must come later. */
-const PAUSE_MS = 3;
+/** How many endpoints, or keys of endpoints, go into one message: half a millisecond for a worker to receive. */
+export const CHUNK = 100;
 
-/** Sends one worker what it is told, in order, with a pause after each long message: requests get their turn. */
+/** Whether the worker says when it has taken the message in. */
+export function isLong(message: DiscoveryMessage): boolean {
+  return message.type === "discovery.endpoints" && message.add.length + message.remove.length > CHUNK / 2;
+}
+
+/**
+ * Sends one worker what it is told, in order, and after each long message nothing until that has been taken in. A port
+ * hands over all that has arrived in one turn of the loop: to a busy worker that would be thousands of endpoints at once.
+ */
 export class Paced {
   readonly #send: Send;
-  readonly #timers: Timers;
   #waiting: DiscoveryMessage[] = [];
-  #callOff: (() => void) | undefined;
+  #busy = false;
 
-  constructor(send: Send, timers: Timers) {
+  constructor(send: Send) {
     this.#send = send;
-    this.#timers = timers;
   }
 
   readonly send: Send = (message) => {
     this.#waiting.push(message);
-    if (this.#callOff === undefined) this.#go();
+    if (!this.#busy) this.#go();
   };
+
+  /** The worker has taken in a long message. */
+  taken(): void {
+    this.#busy = false;
+    this.#go();
+  }
 
   /** The worker is gone. */
   stop(): void {
-    this.#callOff?.();
-    this.#callOff = undefined;
     this.#waiting = [];
   }
 
   #go(): void {
-    this.#callOff = undefined;
     for (;;) {
       const message = this.#waiting.shift();
       if (message === undefined) return;
+      this.#busy = isLong(message);
       this.#send(message);
-      if (message.type !== "discovery.endpoints" || message.add.length < LONG) continue;
-      this.#callOff = this.#timers.after(PAUSE_MS, () => this.#go());
-      return;
+      // A worker in the same thread may have answered already.
+      if (this.#busy) return;
     }
   }
 }

@@ -20,6 +20,7 @@ import type { OutboundDeps } from "./deps.ts";
 import { Dials } from "./dials.ts";
 import { type EndpointService, endpointService } from "./endpoint.ts";
 import { Slices } from "./slices.ts";
+import { Spares } from "./spares.ts";
 import { type Suspect, Suspicion } from "./suspicion.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY.
@@ -44,13 +45,11 @@ export class Balancer implements Service, ResponseLayer, Timed {
   readonly #load: LoadConfig;
   readonly #meter: BalancerMeter;
   readonly #suspicion: Suspicion;
-  readonly #slices = new Slices((add, remove) => this.#take(add, remove), setImmediate);
-  readonly #dials = new Dials<Slot<EndpointService>>((slot) => {
-    if (!slot.removed && this.#eager.has(slot)) slot.attachment?.connect();
-  }, setImmediate);
+  readonly #slices: Slices;
+  readonly #dials: Dials<Slot<EndpointService>>;
   /** Endpoints that are kept connected, and those that would be if there were room. */
   readonly #eager = new Set<Slot<EndpointService>>();
-  readonly #spare = new Set<Slot<EndpointService>>();
+  readonly #spare: Spares<Slot<EndpointService>>;
   #queue: Exchange[] = [];
   #waitingSince: Millis = 0;
   #failfast = false;
@@ -63,6 +62,18 @@ export class Balancer implements Service, ResponseLayer, Timed {
     this.#backend = backend;
     this.#version = version;
     this.#load = dispatch.load;
+    this.#spare = new Spares(deps.rng);
+    const { turns } = deps.runtime;
+    this.#slices = new Slices((add, remove) => this.#take(add, remove), turns.add);
+    this.#dials = new Dials(
+      (slot) => {
+        if (slot.removed || !this.#eager.has(slot) || slot.attachment?.ready !== false) return false;
+        slot.attachment.connect();
+        return true;
+      },
+      turns.add,
+      (ms, callback) => void setTimeout(callback, ms).unref(),
+    );
     this.#meter = deps.meters.balancer("http", backend);
     this.#set = new EndpointSet<EndpointService>(
       this,
@@ -129,7 +140,10 @@ export class Balancer implements Service, ResponseLayer, Timed {
   }
 
   removed(slot: Slot<EndpointService>): void {
-    slot.attachment?.close();
+    // Nobody is sent there any more; to say so to the peer, and to sixty others, can wait.
+    const service = slot.attachment;
+    if (service?.hasConnections) this.#deps.runtime.turns.add(() => service.close());
+    else service?.close();
     this.#suspicion.worked(slot.endpoint.key);
     if (this.#eager.delete(slot)) this.#connectSpare();
     else this.#spare.delete(slot);
@@ -137,6 +151,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   #readinessChanged(slot: Slot<EndpointService>, service: EndpointService): void {
     this.#set.setConnected(slot, service.ready);
+    this.#dials.settled(slot);
     if (service.ready) {
       this.#suspicion.worked(slot.endpoint.key);
       this.#serve();
@@ -159,15 +174,18 @@ export class Balancer implements Service, ResponseLayer, Timed {
     this.#dials.add(slot);
   }
 
-  /** @param instead - Gives up its place. @returns false: there is nobody to take one. */
+  /**
+   * Which one is left to chance: the first ones would be the same on all hosts, and while a set is being replaced those that
+   * go next.
+   * @param instead - Gives up its place.
+   * @returns false: there is nobody to take one.
+   */
   #connectSpare(instead?: Slot<EndpointService>): boolean {
-    for (const next of this.#spare) {
-      this.#spare.delete(next);
-      if (instead !== undefined) this.#eager.delete(instead);
-      this.#keepConnected(next);
-      return true;
-    }
-    return false;
+    const next = this.#spare.draw();
+    if (next === undefined) return false;
+    if (instead !== undefined) this.#eager.delete(instead);
+    this.#keepConnected(next);
+    return true;
   }
 
   #show(): void {

@@ -1,48 +1,67 @@
-/** How many connections are begun in one turn of the loop. Each costs half a millisecond: socket, keys, ClientHello. */
-export const DIALS_PER_TURN = 4;
+/**
+ * How many connections are being opened at a time: a handshake is two milliseconds of CPU time in all, and those that are
+ * begun together are over together.
+ */
+export const DIALS_AT_ONCE = 3;
+/** An endpoint that has not answered for so long holds nobody up any more. */
+export const YOUNG_MS = 50;
 
 /**
- * Connections that are opened ahead of requests, a few per turn of the loop, in the order in which they were wanted.
- * None waits for another to be there: an endpoint that does not answer holds nobody up.
+ * Connections that are opened ahead of requests, in the order in which they were wanted and a few at a time. None waits
+ * long for another to be there.
  */
 export class Dials<T> {
-  readonly #dial: (item: T) => void;
-  readonly #later: (callback: () => void) => void;
+  readonly #dial: (item: T) => boolean;
+  readonly #later: (piece: () => void) => void;
+  readonly #after: (ms: number, callback: () => void) => void;
   #waiting: T[] = [];
-  #left = DIALS_PER_TURN;
+  readonly #young = new Set<T>();
   #armed = false;
-  readonly #turn = () => {
+  readonly #more = () => {
+    while (this.#young.size < DIALS_AT_ONCE && this.#waiting.length > 0) this.#begin(this.#waiting.shift() as T);
+  };
+  readonly #aged = () => {
     this.#armed = false;
-    this.#left = DIALS_PER_TURN;
-    for (const item of this.#waiting.splice(0, DIALS_PER_TURN)) this.#begin(item);
+    this.#young.clear();
+    this.#more();
   };
 
-  /** @param later - Calls back in a later turn of the loop. */
-  constructor(dial: (item: T) => void, later: (callback: () => void) => void) {
+  /**
+   * @param dial - Opens a connection. @returns false: there is nothing to open.
+   * @param later - Does a piece of work when there is time for it.
+   * @param after - A timer that keeps nobody alive.
+   */
+  constructor(
+    dial: (item: T) => boolean,
+    later: (piece: () => void) => void,
+    after: (ms: number, callback: () => void) => void,
+  ) {
     this.#dial = dial;
     this.#later = later;
+    this.#after = after;
   }
 
   add(item: T): void {
-    if (this.#left > 0 && this.#waiting.length === 0) return this.#begin(item);
-    this.#waiting.push(item);
-    this.#arm();
+    if (this.#young.size < DIALS_AT_ONCE && this.#waiting.length === 0) this.#begin(item);
+    else this.#waiting.push(item);
+  }
+
+  /** The connection is there, or has failed. */
+  settled(item: T): void {
+    if (this.#young.delete(item) && this.#waiting.length > 0) this.#later(this.#more);
   }
 
   /** What waits is not wanted any more. */
   stop(): void {
     this.#waiting = [];
+    this.#young.clear();
   }
 
   #begin(item: T): void {
-    this.#left--;
-    this.#arm();
-    this.#dial(item);
-  }
-
-  #arm(): void {
+    if (!this.#dial(item)) return;
+    this.#young.add(item);
     if (this.#armed) return;
     this.#armed = true;
-    this.#later(this.#turn);
+    this.#after(YOUNG_MS, this.#aged);
   }
 }

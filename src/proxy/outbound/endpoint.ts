@@ -87,6 +87,8 @@ export interface EndpointService extends Dispatcher {
   readonly ready: boolean;
   /** The last attempt to connect has failed. */
   readonly failing: boolean;
+  /** Whether closing is more than forgetting. */
+  readonly hasConnections: boolean;
   /** Opens what can be opened ahead. */
   connect(): void;
   close(): void;
@@ -115,6 +117,7 @@ export function endpointService(
 class Unproven implements EndpointService {
   readonly ready = true;
   readonly failing = false;
+  readonly hasConnections = false;
   readonly #endpoint: Endpoint;
 
   constructor(endpoint: Endpoint) {
@@ -134,105 +137,150 @@ class Unproven implements EndpointService {
   close(): void {}
 }
 
+/*
+ * Pools are made when they are first needed: of a Service's 5,000 endpoints, connections are kept to a few.
+ */
+
 class Http1Endpoint implements EndpointService {
   readonly ready = true;
   readonly failing = false;
   readonly #deps: OutboundDeps;
   readonly #endpoint: Endpoint;
-  readonly #pool: Http1Pool;
+  readonly #backend: Backend;
+  #pool: Http1Pool | undefined;
+  #closed = false;
 
   constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend) {
     this.#deps = deps;
     this.#endpoint = endpoint;
-    this.#pool = http1Pool(deps, endpoint, backend);
+    this.#backend = backend;
+  }
+
+  get hasConnections(): boolean {
+    return this.#pool !== undefined;
   }
 
   dispatch(x: Exchange): void {
-    if (addressed(this.#deps, this.#endpoint, x)) this.#pool.dispatch(x);
+    if (!addressed(this.#deps, this.#endpoint, x)) return;
+    if (this.#pool === undefined) {
+      this.#pool = http1Pool(this.#deps, this.#endpoint, this.#backend);
+      if (this.#closed) this.#pool.close();
+    }
+    this.#pool.dispatch(x);
   }
 
   connect(): void {}
 
   close(): void {
-    this.#pool.close();
+    this.#closed = true;
+    this.#pool?.close();
   }
 }
 
 class Http2Endpoint implements EndpointService {
-  protected readonly pool: Http2Pool;
-  protected readonly deps: OutboundDeps;
-  protected readonly endpoint: Endpoint;
+  readonly #deps: OutboundDeps;
+  readonly #endpoint: Endpoint;
+  readonly #backend: Backend;
+  readonly #onReadiness: () => void;
+  #pool: Http2Pool | undefined;
+  #closed = false;
 
   constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onReadiness: () => void) {
-    this.deps = deps;
-    this.endpoint = endpoint;
-    const params = endpoint.http2;
-    this.pool = new Http2Pool(
-      deps.runtime,
-      connectTarget(deps, endpoint, "http2"),
-      {
-        connectTimeoutMs: deps.config.connectTimeoutMs,
-        context: () => deps.mesh.context,
-        meter: () => deps.meters.dialled(endpoint, backend),
-        http2: {
-          ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
-          ...(params?.initialStreamWindowBytes === undefined
-            ? { maxStreamWindowBytes: MESH_WINDOW_BYTES }
-            : { streamWindowBytes: params.initialStreamWindowBytes }),
-          ...(params?.initialConnectionWindowBytes === undefined
-            ? {}
-            : { connectionWindowBytes: params.initialConnectionWindowBytes }),
-        },
-        backoffMinMs: BACKOFF_MIN_MS,
-        backoffMaxMs: BACKOFF_MAX_MS,
-        failfastMs: deps.config.failfastMs,
-        rng: deps.rng,
-      },
-      onReadiness,
-    );
+    this.#deps = deps;
+    this.#endpoint = endpoint;
+    this.#backend = backend;
+    this.#onReadiness = onReadiness;
   }
 
   get ready(): boolean {
-    return this.pool.ready;
+    return this.#pool?.ready === true;
   }
 
   get failing(): boolean {
-    return this.pool.lastError !== undefined;
+    return this.#pool?.lastError !== undefined;
+  }
+
+  get hasConnections(): boolean {
+    return this.#pool !== undefined;
   }
 
   dispatch(x: Exchange): void {
-    if (addressed(this.deps, this.endpoint, x)) this.pool.dispatch(x);
+    if (addressed(this.#deps, this.#endpoint, x)) this.pool().dispatch(x);
   }
 
   connect(): void {
-    this.pool.connect();
+    this.pool().connect();
   }
 
   close(): void {
-    this.pool.close();
+    this.#closed = true;
+    this.#pool?.close();
+  }
+
+  protected pool(): Http2Pool {
+    if (this.#pool === undefined) {
+      this.#pool = http2Pool(this.#deps, this.#endpoint, this.#backend, this.#onReadiness);
+      if (this.#closed) this.#pool.close();
+    }
+    return this.#pool;
   }
 }
 
 /** A meshed peer that takes HTTP/1 as HTTP/2: many requests over one connection. Upgrades need one of their own. */
 class UpgradedEndpoint extends Http2Endpoint {
-  readonly #upgrades: Http1Pool;
+  readonly #deps: OutboundDeps;
+  readonly #endpoint: Endpoint;
+  readonly #upgrades: Http1Endpoint;
 
   constructor(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onReadiness: () => void) {
     super(deps, endpoint, backend, onReadiness);
-    this.#upgrades = http1Pool(deps, endpoint, backend);
+    this.#deps = deps;
+    this.#endpoint = endpoint;
+    this.#upgrades = new Http1Endpoint(deps, endpoint, backend);
+  }
+
+  override get hasConnections(): boolean {
+    return super.hasConnections || this.#upgrades.hasConnections;
   }
 
   override dispatch(x: Exchange): void {
-    if (!addressed(this.deps, this.endpoint, x)) return;
     if (x.upgrade) return this.#upgrades.dispatch(x);
+    if (!addressed(this.#deps, this.#endpoint, x)) return;
     markOrigProto(x);
-    this.pool.dispatch(x);
+    this.pool().dispatch(x);
   }
 
   override close(): void {
     super.close();
     this.#upgrades.close();
   }
+}
+
+function http2Pool(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onReadiness: () => void): Http2Pool {
+  const params = endpoint.http2;
+  return new Http2Pool(
+    deps.runtime,
+    connectTarget(deps, endpoint, "http2"),
+    {
+      connectTimeoutMs: deps.config.connectTimeoutMs,
+      context: () => deps.mesh.context,
+      meter: () => deps.meters.dialled(endpoint, backend),
+      http2: {
+        ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
+        ...(params?.initialStreamWindowBytes === undefined
+          ? { maxStreamWindowBytes: MESH_WINDOW_BYTES }
+          : { streamWindowBytes: params.initialStreamWindowBytes }),
+        ...(params?.initialConnectionWindowBytes === undefined
+          ? {}
+          : { connectionWindowBytes: params.initialConnectionWindowBytes }),
+      },
+      backoffMinMs: BACKOFF_MIN_MS,
+      backoffMaxMs: BACKOFF_MAX_MS,
+      failfastMs: deps.config.failfastMs,
+      rng: deps.rng,
+    },
+    onReadiness,
+  );
 }
 
 function http1Pool(deps: OutboundDeps, endpoint: Endpoint, backend: Backend): Http1Pool {

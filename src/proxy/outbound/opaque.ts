@@ -22,6 +22,7 @@ import { relay } from "../transport/pump.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
 import { connectTarget, isUnproven } from "./endpoint.ts";
+import { Slices } from "./slices.ts";
 import { type Suspect, Suspicion } from "./suspicion.ts";
 
 /** Carries connections that are not parsed: each gets one endpoint, over mTLS where the endpoint has an identity. */
@@ -113,6 +114,7 @@ class TcpBalancer implements Timed {
   readonly #unsubscribe: () => void;
   readonly #meter: BalancerMeter;
   readonly #suspicion: Suspicion;
+  readonly #slices: Slices;
   #queue: { readonly connection: OpaqueConnection; readonly since: Millis }[] = [];
   #waitingSince: Millis = 0;
   #failfast = false;
@@ -138,13 +140,14 @@ class TcpBalancer implements Timed {
     this.#handle = deps.discovery.endpoints(dispatch.path);
     this.#handle.retain();
     this.#suspicion = new Suspicion(this.#handle, policy);
+    this.#slices = new Slices((add, remove) => this.#take(add, remove), deps.runtime.turns.add);
     this.changed([...this.#handle.current.values()], []);
     this.#unsubscribe = this.#handle.subscribe(this);
   }
 
   /** Whether discovery has said that there is no endpoint. */
   get empty(): boolean {
-    return this.#set.size === 0 && this.#handle.state === "ready";
+    return this.#set.size === 0 && this.#handle.state === "ready" && !this.#slices.isBehind;
   }
 
   get ready(): boolean {
@@ -167,6 +170,10 @@ class TcpBalancer implements Timed {
   }
 
   changed(add: readonly Endpoint[], remove: readonly string[]): void {
+    this.#slices.push(add, remove);
+  }
+
+  #take(add: readonly Endpoint[], remove: readonly string[]): void {
     this.#set.change(add, remove, this.#deps.runtime.clock.now());
     for (const key of remove) this.#suspicion.worked(key);
     if (add.length > 0) this.#meter.updated("Add");
@@ -192,6 +199,7 @@ class TcpBalancer implements Timed {
   close(): void {
     this.#unsubscribe();
     this.#handle.release();
+    this.#slices.stop();
     this.#deps.runtime.wheel.disarm(this);
     for (const connection of this.#dequeue()) connection.refuse("destination dropped", "load-shed");
     this.#meter.closed();

@@ -273,7 +273,7 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
     this.#cancelConnect = undefined;
     this.#retryAt = undefined;
     this.#runtime.wheel.disarm(this);
-    this.#failWaiting(new ProxyError("load-shed"));
+    if (this.#waiting.length > 0) this.#failWaiting(new ProxyError("load-shed"));
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.drain();

@@ -2,11 +2,13 @@ import type { Clock, Millis } from "../core/clock.ts";
 import type { Logger } from "../core/log.ts";
 import { HttpDate } from "./date.ts";
 import { TimerWheel } from "./timer-wheel.ts";
+import { Turns } from "./turns.ts";
 
 /** What every driver of a worker shares. */
 export interface Runtime {
   readonly clock: Clock;
   readonly wheel: TimerWheel;
+  readonly turns: Turns;
   readonly date: HttpDate;
   readonly log: Logger;
   /** How long nothing may move in a connection that is copied, ms; undefined: for ever. */
@@ -35,5 +37,6 @@ export const systemClock: Clock = {
 export function createRuntime(log: Logger, clock: Clock = systemClock, relayIdleMs?: Millis): Runtime {
   const wheel = new TimerWheel(() => clock.now());
   wheel.start();
-  return { clock, wheel, date: new HttpDate(clock), log, relayIdleMs };
+  const turns = new Turns(() => performance.now(), setImmediate);
+  return { clock, wheel, turns, date: new HttpDate(clock), log, relayIdleMs };
 }

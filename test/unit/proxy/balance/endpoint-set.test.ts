@@ -54,6 +54,18 @@ describe("endpoint set", () => {
     expect(kept.load.pending).toBe(1);
   });
 
+  it("takes another weight without losing what is known", () => {
+    const { set, log, slot } = make();
+    set.reset([endpoint(1), endpoint(2)], 0);
+    const kept = slot(1);
+    set.dispatched(kept);
+    log.length = 0;
+    set.change([endpoint(1, { weight: 30_000 })], [], 0);
+    expect(log).toEqual([]);
+    expect([kept.removed, kept.load.pending, kept.share, kept.capacity]).toEqual([false, 1, 30_000, 30_000]);
+    expect(slot(1)).toBe(kept);
+  });
+
   it("makes an endpoint anew whose metadata changed, and marks the old one", () => {
     const { set, slot } = make();
     set.reset([endpoint(1)], 0);

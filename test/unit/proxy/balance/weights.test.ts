@@ -40,6 +40,28 @@ describe("weights of endpoints", () => {
     for (const share of shares([{}, { weight: 30_000 }, {}], false)) expect(share).toBeCloseTo(1 / 3, 1);
   });
 
+  it("may change while an endpoint serves", () => {
+    const set: EndpointSet<undefined> = new EndpointSet<undefined>(
+      { added: (slot) => set.setConnected(slot, true), removed: () => {} },
+      LOAD,
+      undefined,
+      true,
+    );
+    const [a, b] = [1, 2].map((n) => plainEndpoint({ ip: `10.0.0.${n}`, port: 80 })) as [Endpoint, Endpoint];
+    set.reset([{ ...a, weight: 90_000 }, b], 0);
+    set.change([{ ...a, weight: 0 }], [], 0);
+    const rng = seededRng(3);
+    let other = 0;
+    for (let i = 0; i < 100; i++) if (set.pick(rng, 0)?.endpoint.key === b.key) other++;
+    expect(other).toBeGreaterThan(95);
+    // With one weight for all it counts for nothing again, and both are drawn.
+    set.change([a], [], 0);
+    other = 0;
+    for (let i = 0; i < 100; i++) if (set.pick(rng, 0)?.endpoint.key === b.key) other++;
+    expect(other).toBeGreaterThan(20);
+    expect(other).toBeLessThan(80);
+  });
+
   it("of nought are drawn only for want of others", () => {
     const [, nought = 1] = shares([{}, { weight: 0 }, {}], true);
     expect(nought).toBeLessThan(0.01);

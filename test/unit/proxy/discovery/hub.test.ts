@@ -66,7 +66,7 @@ function worker({ hub, time }: World) {
   });
   const client: DiscoveryClient = new DiscoveryClient(
     { postMessage: (request) => side.receive(structuredClone(request)) },
-    { clock: time, defaultInbound: () => DEFAULT },
+    { clock: time, defaultInbound: () => DEFAULT, later: (piece) => void time.after(1, piece) },
   );
   return { client, messages, side };
 }

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { plainEndpoint } from "../../../../src/proxy/core/endpoint.ts";
-import { DIALS_PER_TURN, Dials } from "../../../../src/proxy/outbound/dials.ts";
+import { DIALS_AT_ONCE, Dials, YOUNG_MS } from "../../../../src/proxy/outbound/dials.ts";
 import { SLICE, Slices } from "../../../../src/proxy/outbound/slices.ts";
+import { FakeTime } from "../../../support/time.ts";
 
 /** Turns of the loop, taken by hand. */
 function turns() {
@@ -73,32 +74,57 @@ describe("slices of a change", () => {
 });
 
 describe("connections ahead of requests", () => {
-  it("are begun a few per turn, in order", () => {
+  function make(isOpen: (n: number) => boolean = () => false) {
     const loop = turns();
+    const time = new FakeTime();
     const begun: number[] = [];
-    const dials = new Dials<number>((n) => void begun.push(n), loop.later);
+    const dials = new Dials<number>(
+      (n) => {
+        if (isOpen(n)) return false;
+        begun.push(n);
+        return true;
+      },
+      loop.later,
+      (ms, callback) => void time.after(ms, callback),
+    );
+    return { loop, time, begun, dials };
+  }
+
+  it("are begun a few at a time, in order, each after one before it is there", () => {
+    const { loop, begun, dials } = make();
     for (let n = 0; n < 64; n++) dials.add(n);
-    let before = 0;
-    do {
-      expect(begun.length - before).toBeLessThanOrEqual(DIALS_PER_TURN);
-      before = begun.length;
-    } while (loop.next());
+    for (let n = 0; n < 64; n++) {
+      expect(begun.length - n).toBeLessThanOrEqual(DIALS_AT_ONCE);
+      expect(begun).toContain(n);
+      dials.settled(n);
+      loop.next();
+    }
     expect(begun).toEqual(Array.from({ length: 64 }, (_, n) => n));
   });
 
-  it("wait for a turn, not for each other", () => {
-    const loop = turns();
-    const begun: number[] = [];
-    const dials = new Dials<number>((n) => void begun.push(n), loop.later);
-    dials.add(1);
-    dials.add(2);
-    expect(begun).toEqual([1, 2]);
-    while (loop.next());
-    dials.add(3);
-    expect(begun).toEqual([1, 2, 3]);
-    for (let n = 4; n < 9; n++) dials.add(n);
+  it("do not wait long for those that do not answer", () => {
+    const { time, begun, dials } = make();
+    for (let n = 0; n < 64; n++) dials.add(n);
+    expect(begun).toHaveLength(DIALS_AT_ONCE);
+    time.advance(YOUNG_MS);
+    expect(begun).toHaveLength(2 * DIALS_AT_ONCE);
+    time.advance(YOUNG_MS * 20);
+    expect(begun).toHaveLength(64);
+  });
+
+  it("count only where there is something to open", () => {
+    const { begun, dials } = make((n) => n < 50);
+    for (let n = 0; n < 60; n++) dials.add(n);
+    expect(begun).toEqual([50, 51, 52].slice(0, DIALS_AT_ONCE));
+  });
+
+  it("are not begun any more once they are called off", () => {
+    const { loop, time, begun, dials } = make();
+    for (let n = 0; n < 9; n++) dials.add(n);
     dials.stop();
-    while (loop.next());
-    expect(begun).toHaveLength(DIALS_PER_TURN + 2);
+    dials.settled(0);
+    loop.next();
+    time.advance(1_000);
+    expect(begun).toHaveLength(DIALS_AT_ONCE);
   });
 });
