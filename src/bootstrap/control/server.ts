@@ -43,8 +43,8 @@ export interface MeshGrpcServerOptions {
   readonly maxStrangers?: number;
   /** Of those, with one certificate: 64 unless told. */
   readonly maxPerPeer?: number;
-  /** A caller that was turned away before a handler heard of it. `what` is the method's path, or `handshake`. */
-  readonly turnedAway?: (what: string, address: string, why: string) => void;
+  /** A caller that was turned away without a handler's doing. `what` is the method's path, or `handshake`. */
+  readonly turnedAway?: (what: string, peer: Peer, why: string) => void;
   readonly log?: Log;
 }
 
@@ -107,8 +107,8 @@ export class MeshGrpcServer {
     });
     this.#grpc = new Server({
       interceptors: [
-        unheardCalls((path, address) =>
-          options.turnedAway?.(path, address, "the request is too large, cannot be read, or was broken off"),
+        unheardCalls((path, caller, why) =>
+          options.turnedAway?.(path, typeof caller === "string" ? stranger(caller) : peerOf(caller), why),
         ),
       ],
       "grpc.max_receive_message_length": 64 * 1024,
@@ -250,7 +250,7 @@ export class MeshGrpcServer {
   }
 
   #turnAway(socket: tls.TLSSocket, why: string): void {
-    this.#options.turnedAway?.("handshake", unmapIp(socket.remoteAddress ?? ""), why);
+    this.#options.turnedAway?.("handshake", stranger(unmapIp(socket.remoteAddress ?? "")), why);
   }
 
   #secured(socket: tls.TLSSocket): void {
@@ -276,6 +276,10 @@ export class MeshGrpcServer {
     socket.alpnProtocol = "h2";
     this.#injector.injectConnection(socket);
   }
+}
+
+function stranger(address: string): Peer {
+  return { address, identity: undefined, certificate: undefined };
 }
 
 function tuple(socket: net.Socket): string {

@@ -151,8 +151,7 @@ export async function startEnroller(options: EnrollerOptions): Promise<RunningEn
     identity: await own.start(),
     services: (grpc) => service.register(grpc),
     log,
-    turnedAway: (what, address, message) =>
-      refusals.refused(what, { address, identity: undefined }, { code: "request-refused", message }),
+    turnedAway: (what, peer, message) => refusals.refused(what, peer, { code: "request-refused", message }),
     ...(options.balancers !== undefined && { balancers: options.balancers }),
     route: ({ serverName, alpn }, socket) => {
       if (serverName === ourName) return "terminate";

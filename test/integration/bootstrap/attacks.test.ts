@@ -133,7 +133,7 @@ describe("a certification request with", () => {
     expect(await attempt(join, Buffer.alloc(1024 * 1024, 0x30))).toBe("rate-limited");
     await until(() => site.refused.length > 0, "the record");
     expect(site.refused).toMatchObject([
-      { call: "/meshagent.enroll.v1.Enroller/Enroll", why: expect.stringContaining("too large") },
+      { call: "/meshagent.enroll.v1.Enroller/Enroll", why: expect.stringContaining("larger than max") },
     ]);
   });
 });

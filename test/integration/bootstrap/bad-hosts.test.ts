@@ -1,13 +1,17 @@
 /** What a host tries that is in the mesh and went bad, or whose certificate somebody copied. */
 
 import { X509Certificate } from "node:crypto";
+import http2 from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
+import tls from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { AttachStream } from "../../../src/bootstrap/control/index.ts";
+import { type AttachStream, enrollerName } from "../../../src/bootstrap/control/index.ts";
 import { EXTERNAL_WORKLOADS, LEASES, SERVICES } from "../../../src/bootstrap/enroller/index.ts";
 import { revokeHost } from "../../../src/bootstrap/enroller/revoke.ts";
 import { certificationRequest, type Enrolment, generateKey, renew } from "../../../src/bootstrap/identity/index.ts";
-import type { EnrollerMessage } from "../../../src/proto/gen/meshagent/enroll/v1/enroll_pb.ts";
+import { Enroller, type EnrollerMessage } from "../../../src/proto/gen/meshagent/enroll/v1/enroll_pb.ts";
+import { grpcService } from "../../../src/proto/grpc.ts";
+import type { WorkloadIdentity } from "../../../src/proxy/core/identity.ts";
 import { EnrollerSite, factsOf, MESH, machineOf, VERSION } from "../../support/enroller-site.ts";
 import { workloadOf } from "../../support/mesh-kube.ts";
 import { testCertificate, testMeshCa } from "../../support/test-ca.ts";
@@ -49,6 +53,26 @@ function open(of: Enrolment, machine = "vm-1", workload = of.configuration.workl
     kind: { case: "hello", value: { version: VERSION, namespace, name, host: factsOf(machine), state } },
   });
   return { stream, heard, ended: () => ended };
+}
+
+/** A message as gRPC frames it. */
+function frame(message: Buffer): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
+}
+
+/** A connection on which anything may be said. */
+function connectTo(address: string, { keyPem, certificatePem, trustAnchorsPem }: WorkloadIdentity): tls.TLSSocket {
+  return tls.connect({
+    host: "127.0.0.1",
+    port: Number(address.split(":").at(-1)),
+    servername: enrollerName(MESH),
+    key: keyPem,
+    cert: certificatePem,
+    ca: [...trustAnchorsPem],
+    ALPNProtocols: ["h2"],
+  });
 }
 
 describe("a renewal", () => {
@@ -166,6 +190,47 @@ describe("a host that floods Attach", () => {
     expect(streams.some(({ ended }) => ended() === "rate-limited")).toBe(true);
     expect(codes().every((code) => code === "rate-limited")).toBe(true);
     expect(codes().length).toBeGreaterThan(0);
+  });
+
+  it.each([
+    ["of more than 64 KiB", (): Buffer => frame(Buffer.alloc(65 * 1024)), "larger than max"],
+    ["announced with 4 GiB", (): Buffer => Buffer.from([0, 0xff, 0xff, 0xff, 0xff]), "larger than max"],
+    ["that is no protobuf", (): Buffer => frame(Buffer.from([0x0a, 0xff, 0xff, 0xff, 0x0f, 1])), "deserializing"],
+    ["of a compression that we do not know", (): Buffer => Buffer.from([1, 0, 0, 0, 1, 0]), "unsupported"],
+  ])("with a message %s is cut, and on record with its name", async (_, bytes, why) => {
+    const host = await site.host();
+    const { enrollers, identity } = host;
+    const session = http2.connect("https://enroller", {
+      createConnection: () => connectTo(enrollers[0] ?? "", identity),
+    });
+    session.on("error", () => {});
+    const path = "/meshagent.enroll.v1.Enroller/Attach";
+    const call = session.request({
+      ":method": "POST",
+      ":path": path,
+      "content-type": "application/grpc",
+      "grpc-encoding": "br",
+      te: "trailers",
+    });
+    let ended = false;
+    call.on("error", () => {});
+    call.on("data", () => {});
+    call.on("end", () => {
+      ended = true;
+    });
+    const { namespace, name } = host.configuration.workload;
+    const state = { sequence: 1n, ready: true, reason: "", message: "", addresses: ["192.0.2.10"] };
+    const { attach } = grpcService(Enroller);
+    const hello = { version: VERSION, namespace, name, host: factsOf("vm-1"), state };
+    call.write(frame(attach.requestSerialize({ kind: { case: "hello", value: hello } })));
+    await until(async () => (await site.readiness(name)) === "True Attached", "attached");
+    call.write(bytes());
+    await until(() => ended, "the stream's end");
+    session.destroy();
+    await until(() => site.refused.length > 0, "the record");
+    expect(site.refused).toMatchObject([
+      { call: path, code: "request-refused", identity: identity.name, why: expect.stringContaining(why) },
+    ]);
   });
 
   it("with huge addresses, reasons and messages leaves what a condition may hold", async () => {
