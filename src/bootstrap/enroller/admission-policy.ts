@@ -1,10 +1,22 @@
 import { ENROLLER_SERVICE_ACCOUNT } from "../control/index.ts";
 import { GROUPS } from "./group.ts";
 import { INVITATION_FOR, SECRET_TYPE } from "./invitation.ts";
+import { MANAGED } from "./plan.ts";
 import { EXTERNAL_WORKLOADS } from "./resources.ts";
 
 const WORKLOAD_POLICY = "mesh-agent-workload-identity";
 const INVITATION_POLICY = "mesh-agent-invitations";
+const DELETION_POLICY = "mesh-agent-ready-workloads";
+/** Takes the guard of one workload away, for whoever knows better; its value is `true`. */
+export const DELETE_WHILE_READY = "mesh-agent/delete-while-ready";
+
+// With a namespace, or with its owner, an object must be able to go, or neither ever ends. The last name is that of both
+// controllers where they share one account.
+const CLEANERS = [
+  "system:serviceaccount:kube-system:namespace-controller",
+  "system:serviceaccount:kube-system:generic-garbage-collector",
+  "system:kube-controller-manager",
+];
 
 // `spiffe://TD/ns/NS/sa/SA`, or `SA.NS.serviceaccount.identity.L5D.TD` where SA may hold dots and NS none. Anything else
 // names no ServiceAccount of the cluster: SPIRE's own paths, for example.
@@ -37,7 +49,9 @@ const memoryOf = (object: string, key: string) =>
  * Who may say whose identity an ExternalWorkload has: the enroller, and whoever may impersonate the ServiceAccount that
  * the identity names, which is how Kubernetes itself decides who may act as one (namespace admins and editors may, in
  * their namespace). Identities that name no ServiceAccount are free. Second, who may invite: an invitation's maker must
- * hold the verb `invite` on groups in the namespace that it is for. Both fail closed.
+ * hold the verb `invite` on groups in the namespace that it is for. Both fail closed. Third, nobody deletes a host that is
+ * Ready by mistake: Linkerd's destination controller would never tell its peers, which would call it for good. This one
+ * fails open, and stands in the way of no namespace that ends.
  */
 export function admissionPolicies(namespace: string, labels: Readonly<Record<string, string>>): readonly object[] {
   const enroller = `system:serviceaccount:${namespace}:${ENROLLER_SERVICE_ACCOUNT}`;
@@ -96,6 +110,36 @@ export function admissionPolicies(namespace: string, labels: Readonly<Record<str
         },
       ],
     }),
+    ...policy(DELETION_POLICY, labels, undefined, {
+      failurePolicy: "Ignore",
+      resourceRules: [rule(EXTERNAL_WORKLOADS, "*", ["DELETE"])],
+      matchConditions: [
+        ...unlessEnroller,
+        {
+          name: "not-a-cleaner",
+          expression: `!(request.userInfo.username in [${CLEANERS.map((name) => `'${name}'`).join(", ")}])`,
+        },
+        { name: "its-namespace-stays", expression: "!has(namespaceObject.metadata.deletionTimestamp)" },
+        {
+          name: "kept-by-the-enroller",
+          expression: `has(oldObject.metadata.labels) && '${MANAGED}' in oldObject.metadata.labels`,
+        },
+      ],
+      variables: [],
+      validations: [
+        {
+          expression:
+            "!has(oldObject.status) || !has(oldObject.status.conditions)" +
+            " || !oldObject.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')" +
+            ` || ${memoryOf("oldObject", DELETE_WHILE_READY)} == 'true'`,
+          message:
+            "it is Ready, and the proxies that call it would never hear that it is gone." +
+            " Run `mesh-agent down` on the host, or `mesh-agent cluster revoke NAMESPACE/NAME`: then it is not Ready any more." +
+            ` If you must, annotate it with ${DELETE_WHILE_READY}=true`,
+          reason: "Forbidden",
+        },
+      ],
+    }),
   ];
 }
 
@@ -104,6 +148,8 @@ function rule({ group, plural }: typeof EXTERNAL_WORKLOADS, version: string, ope
 }
 
 interface Rules {
+  /** What an expression without a value means: `Fail`, refused, unless told. */
+  readonly failurePolicy?: "Ignore";
   readonly resourceRules: readonly object[];
   readonly matchConditions: readonly object[];
   readonly variables: readonly object[];
@@ -115,7 +161,7 @@ function policy(
   name: string,
   labels: Readonly<Record<string, string>>,
   namespace: string | undefined,
-  { resourceRules, ...rules }: Rules,
+  { resourceRules, failurePolicy = "Fail" as "Fail" | "Ignore", ...rules }: Rules,
 ): readonly object[] {
   const apiVersion = "admissionregistration.k8s.io/v1";
   const within = namespace && { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } };
@@ -124,7 +170,7 @@ function policy(
       apiVersion,
       kind: "ValidatingAdmissionPolicy",
       metadata: { name, labels },
-      spec: { failurePolicy: "Fail", matchConstraints: { resourceRules, ...within }, ...rules },
+      spec: { failurePolicy, matchConstraints: { resourceRules, ...within }, ...rules },
     },
     {
       apiVersion,

@@ -53,7 +53,7 @@ export const CHECKS = {
   "trust-roots": "there are trust roots, and they last",
   issuer: "the issuer's Secret signs certificates under those roots",
   rights: "the enroller has every right it needs",
-  admission: "nobody else may take another account's identity",
+  admission: "nobody may take another account's identity, or delete a host in use",
   deployment: "enrollers run",
   leader: "one of them looks after groups, and its clock is right",
   capture: "hosts know what to send through the mesh",
@@ -270,7 +270,7 @@ class Installation {
       else if (!covers(found.spec, wanted.spec)) wrong.push(`${kind} ${wanted.metadata.name} says something else`);
     }
     return wrong.length === 0
-      ? ok("both policies are bound and say what this version says")
+      ? ok("all policies are bound and say what this version says")
       : failed(wrong.join("; "), INSTALL);
   }
 

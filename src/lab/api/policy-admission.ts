@@ -13,8 +13,10 @@ const NAMESPACES: ResourceType = { group: "", version: "v1", plural: "namespaces
 /** One write that is to be judged. */
 export interface Review {
   readonly resource: Resource;
-  readonly operation: "CREATE" | "UPDATE";
-  readonly object: JsonMap;
+  readonly operation: "CREATE" | "UPDATE" | "DELETE";
+  /** As it will be; undefined when it is deleted. */
+  readonly object: JsonMap | undefined;
+  /** As it is; undefined when it is created. */
   readonly oldObject: JsonMap | undefined;
   readonly user: User;
 }
@@ -40,7 +42,8 @@ export function enforcePolicies(store: RoleStore, review: Review): void {
   }
 }
 
-function matches(store: RoleStore, spec: JsonMap, { resource, operation, object }: Review): boolean {
+function matches(store: RoleStore, spec: JsonMap, review: Review): boolean {
+  const { resource, operation } = review;
   const constraints = mapAt(spec, "matchConstraints");
   const named = listAt(constraints, "resourceRules").some((rule) => {
     if (!isMap(rule)) return false;
@@ -50,9 +53,13 @@ function matches(store: RoleStore, spec: JsonMap, { resource, operation, object 
   });
   const wanted = mapAt(mapAt(constraints, "namespaceSelector"), "matchLabels");
   if (!named || Object.keys(wanted).length === 0) return named;
-  const namespace = textAt(mapAt(object, "metadata"), "namespace") ?? "";
-  const labels = store.get(NAMESPACES, undefined, namespace)?.metadata.labels ?? {};
+  const labels = namespaceOf(store, review)?.metadata.labels ?? {};
   return Object.entries(wanted).every(([key, value]) => labels[key] === value);
+}
+
+function namespaceOf(store: RoleStore, { object, oldObject }: Review): KubeObject | undefined {
+  const namespace = textAt(mapAt(object ?? oldObject ?? {}, "metadata"), "namespace");
+  return namespace === undefined ? undefined : store.get(NAMESPACES, undefined, namespace);
 }
 
 function judge(store: RoleStore, policy: KubeObject, spec: JsonMap, review: Review): void {
@@ -67,7 +74,8 @@ function judge(store: RoleStore, policy: KubeObject, spec: JsonMap, review: Revi
     });
   }
   const scope: Record<string, CelValue> = {
-    object: object as CelValue,
+    object: (object ?? null) as CelValue,
+    namespaceObject: (namespaceOf(store, review) ?? null) as CelValue,
     oldObject: (oldObject ?? null) as CelValue,
     request: { operation, userInfo: { username: user.username, groups: [...user.groups] } },
     authorizer: authorizer(store, user, {}),
@@ -93,8 +101,13 @@ function judge(store: RoleStore, policy: KubeObject, spec: JsonMap, review: Revi
   }
 }
 
-function denied(policy: KubeObject, { resource, object }: Review, message: string, reason: string): LabError {
-  const name = textAt(mapAt(object, "metadata"), "name") ?? "";
+function denied(
+  policy: KubeObject,
+  { resource, object, oldObject }: Review,
+  message: string,
+  reason: string,
+): LabError {
+  const name = textAt(mapAt(object ?? oldObject ?? {}, "metadata"), "name") ?? "";
   const kind = resource.group === "" ? resource.plural : `${resource.plural}.${resource.group}`;
   const text = `${kind} "${name}" is forbidden: ValidatingAdmissionPolicy '${policy.metadata.name}' with binding '${policy.metadata.name}' denied request: ${message}`;
   return new LabError(reason === "Forbidden" ? 403 : 422, reason, text);

@@ -244,7 +244,7 @@ class Handler {
       case "PATCH":
         return this.#patch(request, response, resource, target, query, accept, user);
       case "DELETE":
-        return this.#delete(request, response, resource, target, query);
+        return this.#delete(request, response, resource, target, query, user);
       default:
         throw new LabError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
     }
@@ -440,6 +440,7 @@ class Handler {
     resource: Resource,
     target: Target,
     query: URLSearchParams,
+    user: User,
   ): Promise<void> {
     const length = Number(request.headers["content-length"] ?? 0);
     const body = length > 0 || request.headers["transfer-encoding"] !== undefined ? await readBody(request) : {};
@@ -448,7 +449,7 @@ class Handler {
       const selector = selectorOf(resource, query);
       for (const object of this.#store.list(target.type, target.namespace)) {
         if (selector !== undefined && !selector(object as unknown as JsonMap)) continue;
-        this.#store.delete(target.type, object.metadata.namespace, object.metadata.name, { dryRun });
+        this.#store.delete(target.type, object.metadata.namespace, object.metadata.name, { dryRun, user });
       }
       answer(response, 200, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success" });
       return;
@@ -457,6 +458,7 @@ class Handler {
     const [uid, resourceVersion] = [textAt(wanted, "uid"), textAt(wanted, "resourceVersion")];
     const object = this.#store.delete(target.type, target.namespace, target.name, {
       dryRun,
+      user,
       ...(uid === undefined ? {} : { uid }),
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
     });

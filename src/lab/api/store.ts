@@ -34,6 +34,16 @@ export interface WriteOptions {
   readonly user?: User;
 }
 
+export interface DeleteOptions {
+  /** Preconditions. */
+  readonly uid?: string;
+  readonly resourceVersion?: string;
+  /** Go through everything, delete nothing. */
+  readonly dryRun?: boolean;
+  /** Who deletes, for admission policies; the cluster itself, which none of them judges, unless said. */
+  readonly user?: User;
+}
+
 export interface StoreOptions {
   /** Where ClusterIPs come from. */
   readonly serviceCidr?: string;
@@ -224,22 +234,20 @@ export class LabStore {
    *
    * @returns The object as it was last.
    */
-  delete(
-    type: ResourceType,
-    namespace: string | undefined,
-    name: string,
-    preconditions: { readonly uid?: string; readonly resourceVersion?: string; readonly dryRun?: boolean } = {},
-  ): KubeObject {
+  delete(type: ResourceType, namespace: string | undefined, name: string, options: DeleteOptions = {}): KubeObject {
     const resource = this.resource(type);
     const live = this.#live(resource, namespace, name);
     const metadata = mapAt(live, "metadata");
     for (const field of ["uid", "resourceVersion"] as const) {
-      if (preconditions[field] !== undefined && preconditions[field] !== metadata[field]) {
-        const why = `the ${field} in the precondition (${preconditions[field]}) does not match the ${field} in record (${metadata[field]})`;
+      if (options[field] !== undefined && options[field] !== metadata[field]) {
+        const why = `the ${field} in the precondition (${options[field]}) does not match the ${field} in record (${metadata[field]})`;
         throw conflict(resource.plural, resource.group, name, why);
       }
     }
-    if (preconditions.dryRun) return presented(resource, type.version, live);
+    const { user } = options;
+    if (user !== undefined)
+      enforcePolicies(this, { resource, operation: "DELETE", object: undefined, oldObject: live, user });
+    if (options.dryRun) return presented(resource, type.version, live);
     if (resource.kind === "Namespace")
       return presented(resource, type.version, this.#deleteNamespace(resource, live, name));
     if (listAt(metadata, "finalizers").length === 0)

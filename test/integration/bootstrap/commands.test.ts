@@ -137,6 +137,8 @@ it("cluster install prints documents that kubectl can read", async () => {
     "ValidatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
     "Deployment",
     "Service",
     "PodDisruptionBudget",

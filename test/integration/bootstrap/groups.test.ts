@@ -352,6 +352,68 @@ describe("admission", () => {
     await expect(revokeHost(site.admin, mesh, configuration.workload, "stolen")).resolves.toBeDefined();
   });
 
+  describe("of deletions", () => {
+    const ready = async (name: string) => {
+      const { joinString } = await invite(name);
+      const enrolment = await joinAs(joinString, `${name}-1`);
+      const host = attach(enrolment, `${name}-1`);
+      stops.push(() => host.stop());
+      const key = enrolment.configuration.workload;
+      await until(async () => isReady((await workload(key.name)) as ExternalWorkload), "Ready");
+      return { host, ...key };
+    };
+
+    it("lets nobody delete a host that is Ready, and says what to do", async () => {
+      const { name } = await ready("used");
+      for (const client of [site.admin, tenant])
+        await expect(client.delete(EW, "shop", name)).rejects.toMatchObject({
+          code: 403,
+          message: expect.stringContaining("Run `mesh-agent down` on the host"),
+        });
+      expect(isReady((await workload(name)) as ExternalWorkload)).toBe(true);
+      const mesh = { controlPlaneNamespace: "linkerd", trustDomain: "cluster.local" };
+      await revokeHost(site.admin, mesh, { namespace: "shop", name }, "taken away");
+      await until(async () => !isReady((await workload(name)) as ExternalWorkload), "not Ready");
+      await tenant.delete(EW, "shop", name);
+      expect(await workload(name)).toBeUndefined();
+    });
+
+    it("lets the host itself leave, and whoever takes the guard away", async () => {
+      const leaver = await ready("leaver");
+      await leaver.host.leave(true);
+      expect(await workload(leaver.name)).toBeUndefined();
+
+      const { name } = await ready("forced");
+      const current = (await workload(name)) as ExternalWorkload;
+      const annotations = { ...current.metadata.annotations, "mesh-agent/delete-while-ready": "true" };
+      await site.admin.apply(
+        EW,
+        "shop",
+        { ...named("workload.linkerd.io/v1beta1", "ExternalWorkload", name, "shop"), metadata: { name, annotations } },
+        "kubectl",
+      );
+      // It stays when the enroller writes again.
+      await until(async () => isReady((await workload(name)) as ExternalWorkload), "Ready still");
+      await site.admin.delete(EW, "shop", name);
+      expect(await workload(name)).toBeUndefined();
+    });
+
+    it("leaves workloads of others alone, and hosts that are not Ready", async () => {
+      const static_ = object("static", "spiffe://cluster.local/legacy/vm-1");
+      await site.admin.create(EW, "shop", static_);
+      const lastTransitionTime = new Date().toISOString();
+      const conditions = [
+        { type: "Ready", status: "True", lastTransitionTime, reason: "Static", message: "" },
+      ] as const;
+      const { spec: _spec, ...bare } = static_;
+      await site.admin.apply(EW, "shop", { ...bare, status: { conditions } } as never, "admin", "status");
+      expect(isReady((await workload("static")) as ExternalWorkload)).toBe(true);
+      await tenant.delete(EW, "shop", "static");
+      const { configuration } = await joinAs((await invite("unborn")).joinString, "unborn-1");
+      await tenant.delete(EW, "shop", configuration.workload.name);
+    });
+  });
+
   it("lets nobody invite into a namespace where he holds no such right", async () => {
     site.store.put({ group: "", version: "v1", plural: "namespaces" }, named("v1", "Namespace", "bank"));
     const terms = testTerms({ namespace: "bank", name: "vault", opaquePorts: [] });
@@ -378,4 +440,16 @@ describe("admission", () => {
     };
     await expect(redeem(site.admin, "linkerd", attempt)).rejects.toMatchObject({ code: "try-again" });
   });
+});
+
+it("a namespace that ends takes hosts that are Ready along", async () => {
+  const { joinString } = await invite("doomed");
+  const enrolment = await joinAs(joinString, "doomed-1");
+  const host = attach(enrolment, "doomed-1");
+  stops.push(() => host.stop());
+  const { name } = enrolment.configuration.workload;
+  await until(async () => isReady((await workload(name)) as ExternalWorkload), "Ready");
+  await site.admin.delete({ group: "", version: "v1", plural: "namespaces" }, undefined, "shop");
+  await until(async () => (await workload(name)) === undefined, "gone");
+  await until(() => host.state.kind === "ended", "the host is told");
 });

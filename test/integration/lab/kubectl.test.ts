@@ -152,7 +152,7 @@ describe("kubectl against the lab", () => {
     const manifests = installManifests(INSTALL);
     await run("create ns linkerd");
     const applied = await run("apply -f -", manifests);
-    expect(applied.trim().split("\n")).toHaveLength(18);
+    expect(applied.trim().split("\n")).toHaveLength(20);
     expect(applied).not.toMatch(/error|unable|invalid/i);
     expect(await run("apply -f -", manifests)).not.toMatch(/ (?:created|configured)$/m);
 
