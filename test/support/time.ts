@@ -43,9 +43,15 @@ export class FakeTime implements Clock, Timers {
       const next = this.#pending.toSorted((a, b) => a.at - b.at || a.order - b.order)[0];
       if (next === undefined || next.at > end) break;
       this.#pending = this.#pending.filter((other) => other !== next);
-      this.#now = next.at;
+      this.#now = Math.max(this.#now, next.at);
       next.callback();
     }
     this.#now = end;
+  }
+
+  /** Time passes in which nothing runs: the process was stopped, or its machine had other things to do. */
+  stall(ms: Millis): void {
+    this.#now += ms;
+    this.advance(0);
   }
 }

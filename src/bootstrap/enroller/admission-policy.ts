@@ -149,7 +149,7 @@ function rule({ group, plural }: typeof EXTERNAL_WORKLOADS, version: string, ope
 
 interface Rules {
   /** What an expression without a value means: `Fail`, refused, unless told. */
-  readonly failurePolicy?: "Ignore";
+  readonly failurePolicy?: "Fail" | "Ignore";
   readonly resourceRules: readonly object[];
   readonly matchConditions: readonly object[];
   readonly variables: readonly object[];
@@ -161,7 +161,7 @@ function policy(
   name: string,
   labels: Readonly<Record<string, string>>,
   namespace: string | undefined,
-  { resourceRules, failurePolicy = "Fail" as "Fail" | "Ignore", ...rules }: Rules,
+  { resourceRules, failurePolicy = "Fail", ...rules }: Rules,
 ): readonly object[] {
   const apiVersion = "admissionregistration.k8s.io/v1";
   const within = namespace && { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } };

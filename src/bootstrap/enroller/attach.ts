@@ -484,6 +484,7 @@ export class Attachments {
     session.registration = registration;
     if (registration.revoked !== undefined) {
       this.#end(key, Order_Kind.SHUTDOWN_IDENTITY, `revoked: ${registration.revoked}`);
+      this.#leases.release(key).catch(() => {});
       this.#withdraw(key, { ready: false, reason: "Revoked", message: registration.revoked });
       return;
     }

@@ -135,7 +135,7 @@ export function sourceProblem(service: Service | undefined): string | undefined 
 async function warningsFor(client: KubeClient, group: ExternalWorkloadGroup): Promise<readonly string[]> {
   const warnings: string[] = [];
   const { namespace = "" } = group.metadata;
-  const { serviceAccountName, probes = [] } = group.spec.template;
+  const { serviceAccountName, ports = [], probes = [] } = group.spec.template;
   try {
     if ((await client.get(SERVICE_ACCOUNTS, namespace, serviceAccountName)) === undefined) {
       warnings.push(
@@ -145,7 +145,8 @@ async function warningsFor(client: KubeClient, group: ExternalWorkloadGroup): Pr
   } catch {
     // The inviter need not be allowed to look.
   }
-  if (probes.length === 0) warnings.push("no --probe: the hosts count as ready as soon as their agent runs");
+  if (ports.length === 0) warnings.push("no --port: nobody can call these hosts; they only call others");
+  else if (probes.length === 0) warnings.push("no --probe: the hosts count as ready as soon as their agent runs");
   return warnings;
 }
 

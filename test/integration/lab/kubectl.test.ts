@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { installManifests } from "../../../src/bootstrap/enroller/index.ts";
+import { EXTERNAL_WORKLOADS, installManifests, type KubeObject } from "../../../src/bootstrap/enroller/index.ts";
 import { kubeconfig, type LabApi, LabStore, selfSigned, startApi } from "../../../src/lab/api/index.ts";
 import { INSTALL } from "../../support/cluster-site.ts";
 
@@ -186,6 +186,30 @@ describe("kubectl against the lab", () => {
     await run("-n shop create rolebinding editor --role=editor --user=tenant");
     const stolen = MANIFEST.slice(MANIFEST.lastIndexOf("---")).replace("vm-a", "vm-b");
     expect(await run("create -f - --as tenant", stolen)).toContain("you may not impersonate");
+
+    // One that the enroller keeps, and that is Ready: not by mistake, nor with --all.
+    await run("-n shop label externalworkload vm-a mesh-agent/managed=true");
+    const condition = {
+      type: "Ready",
+      status: "True",
+      lastTransitionTime: "2026-11-29T00:00:00Z",
+      reason: "Static",
+      message: "",
+    };
+    const status = {
+      apiVersion: "workload.linkerd.io/v1beta1",
+      kind: "ExternalWorkload",
+      metadata: { name: "vm-a" },
+      status: { conditions: [condition] },
+    };
+    store.apply(EXTERNAL_WORKLOADS, "shop", status as KubeObject, { fieldManager: "test", subresource: "status" });
+    for (const how of ["vm-a", "--all"])
+      expect((await kubectl(["-n", "shop", "delete", "externalworkload", how])).text).toContain(
+        "Run `mesh-agent down` on the host",
+      );
+    await run("-n shop annotate externalworkload vm-a mesh-agent/delete-while-ready=true");
+    expect(await run("-n shop delete externalworkload vm-a")).toContain("deleted");
+    expect(await run("apply -f -", MANIFEST)).toContain("vm-a created");
 
     expect(await run("delete -f -", manifests)).not.toContain("Error");
     expect(await run("-n shop get ewg")).toContain("could not find the requested resource");

@@ -8,7 +8,7 @@ import type { Mesh } from "../../../../src/bootstrap/enroller/mesh.ts";
 import { planRegistration, type Registration, withCertificate } from "../../../../src/bootstrap/enroller/plan.ts";
 import { RefusalRecord } from "../../../../src/bootstrap/enroller/refusal-record.ts";
 import { Registrar } from "../../../../src/bootstrap/enroller/registrar.ts";
-import { FakeScheduler } from "../../../support/fake-scheduler.ts";
+import { FakeScheduler, settle } from "../../../support/fake-scheduler.ts";
 import { MemoryKube } from "../../../support/memory-kube.ts";
 import { testTerms } from "../../../support/mesh-kube.ts";
 import { testCertificate } from "../../../support/test-ca.ts";
@@ -166,18 +166,75 @@ class DeafCall extends EventEmitter {
   }
 }
 
-it("a host that reads nothing of what it is told is let go, with a bounded number of words kept for it", async () => {
-  const { workload } = await register();
+/** A host that has attached and says that it is ready. */
+function attachHost({ workload }: Registration) {
   const call = new DeafCall();
-  const ends: unknown[] = [];
-  call.on("error", (error) => ends.push(error));
   const peer: Peer = { identity: IDENTITY, certificate, address: "192.0.2.10" };
   attachments.open(call as unknown as AttachCall, peer);
   const { namespace, name } = workload;
   const state = { sequence: 1n, ready: true, reason: "", message: "", addresses: [] };
-  call.emit("data", {
-    kind: { case: "hello", value: { version: "0.1.0", namespace, name, host: { machine: MACHINE }, state } },
+  const hello = { version: "0.1.0", namespace, name, host: { machine: MACHINE }, state };
+  call.emit("data", { kind: { case: "hello", value: hello } });
+  const ready = async () => {
+    const object = await kube.get<ExternalWorkload>(EXTERNAL_WORKLOADS, namespace, name);
+    return object?.status?.conditions?.find(({ type }) => type === "Ready")?.status;
+  };
+  /** Heartbeats for so long, at the usual rhythm. */
+  const live = async (ms: number) => {
+    for (let passed = 0; passed < ms; passed += 3000) {
+      call.emit("data", { kind: { case: "heartbeat", value: state } });
+      await time.pass(3000, 1000);
+    }
+  };
+  return { call, ready, live };
+}
+
+describe("silence", () => {
+  it("is noticed in time by a busy enroller, whose every look is half a second late", async () => {
+    const { ready, live } = attachHost(await register());
+    await live(66_000);
+    expect(await ready()).toBe("True");
+    const lookLate = async (looks: number) => {
+      for (let look = 0; look < looks; look++) {
+        time.stall(1500);
+        await settle();
+      }
+    };
+    await lookLate(4);
+    expect(await ready()).toBe("True");
+    await lookLate(2);
+    expect(await ready()).toBe("False");
   });
+
+  it("is nobody's while the enroller itself stood still: what was said waits to be read", async () => {
+    const { ready, live } = attachHost(await register());
+    await live(66_000);
+    time.stall(60_000);
+    await settle();
+    expect(await ready()).toBe("True");
+    await live(12_000);
+    expect(await ready()).toBe("True");
+    await time.pass(15_000, 1000);
+    expect(await ready()).toBe("False");
+  });
+});
+
+it("a host that is revoked gives back its lease: nobody renews it for a host that is gone", async () => {
+  const made = await register();
+  const { call } = attachHost(made);
+  await time.pass(100);
+  const leases = async () => (await kube.list(LEASES, "linkerd")).map(({ metadata }) => metadata.name);
+  expect(await leases()).toEqual([`mesh-agent.shop.${made.workload.name}`]);
+  await registrar.register(made.workload, (latest) => ({ ...(latest ?? made), revoked: "stolen" }));
+  await time.pass(30_000, 1000);
+  expect(call.ended).toBe(true);
+  expect(await leases()).toEqual([]);
+});
+
+it("a host that reads nothing of what it is told is let go, with a bounded number of words kept for it", async () => {
+  const { call } = attachHost(await register());
+  const ends: unknown[] = [];
+  call.on("error", (error) => ends.push(error));
   await time.pass(100);
   expect(attachments.counts().attached).toBe(1);
   for (let i = 0; i < 200; i++) said();
@@ -215,13 +272,7 @@ it("hosts of a replica that died are not judged while others of it still come", 
   }
   expect(await ready()).toBe("True");
   await time.pass(15_000, 1000);
-  const call = new DeafCall();
-  const peer: Peer = { identity: IDENTITY, certificate, address: "192.0.2.10" };
-  attachments.open(call as unknown as AttachCall, peer);
-  const { namespace, name } = early.workload;
-  const state = { sequence: 1n, ready: true, reason: "", message: "", addresses: [] };
-  const hello = { version: "0.1.0", namespace, name, host: { machine: MACHINE }, state };
-  call.emit("data", { kind: { case: "hello", value: hello } });
+  attachHost(early);
   // Thirty seconds after the last sign of life from there, less than ten after one of its hosts came.
   await time.pass(8_000, 1000);
   expect(await ready()).toBe("True");
