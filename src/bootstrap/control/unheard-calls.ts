@@ -1,10 +1,4 @@
-import {
-  type PartialStatusObject,
-  ServerInterceptingCall,
-  type ServerInterceptor,
-  ServerListenerBuilder,
-  status,
-} from "@grpc/grpc-js";
+import { ServerInterceptingCall, type ServerInterceptor, ServerListenerBuilder, status } from "@grpc/grpc-js";
 import { unmapIp } from "../../proxy/core/address.ts";
 
 /** As much of a call as tells who makes it. */
@@ -40,7 +34,7 @@ export function unheardCalls(
     // What handlers answer comes through here; what the library answers goes past it, straight to the call.
     let decided = false;
     const send = call.sendStatus.bind(call);
-    call.sendStatus = (answer: PartialStatusObject) => {
+    call.sendStatus = (answer: Parameters<typeof send>[0]) => {
       // A caller's own deadline is nothing to blame it for.
       if (!decided && answer.code !== status.OK && answer.code !== status.DEADLINE_EXCEEDED)
         end(call, answer.details ?? "the request cannot be read");
