@@ -2,12 +2,13 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { seededRng } from "../support/rng.ts";
-import { Guide } from "./guide.ts";
+import type { Guide } from "./guide.ts";
 import { mutate, split } from "./mutate.ts";
 
 /**
  * A mutating fuzzer for decoders: inputs that reach code no other input reached are kept and mutated further, which V8's
- * precise coverage tells. Everything follows from the seed, so a failure can be run again.
+ * precise coverage tells. Everything follows from the seed, so a failure can be run again. What is counted is slow, two
+ * to fifty times: a long run looks for inputs worth keeping with a guide (`scout.ts`) and mutates them without one.
  *
  * Inputs that once failed lie in `regressions/NAME` and run first; what the fuzzer found worth keeping is written to
  * `corpus/NAME` if asked for.
@@ -33,14 +34,18 @@ export interface FuzzOptions {
   readonly runs: number;
   readonly seconds?: number;
   readonly seed?: number;
+  /** Finds inputs that are worth keeping; without it those given are mutated, and no other. */
+  readonly guide?: Guide;
+  /** Inputs to begin with, besides the target's own and what is stored. */
+  readonly corpus?: readonly Buffer[];
   /** Write new corpus entries down. */
   readonly keep?: boolean;
 }
 
 export interface FuzzReport {
   readonly inputs: number;
-  /** Inputs kept because they reached something new, seeds included. */
-  readonly corpus: number;
+  /** Inputs kept because they reached something new, after those to begin with. */
+  readonly corpus: readonly Buffer[];
   /** The slowest input of at most 16 KiB, ms. */
   readonly slowestMs: number;
   /** What the input that kept the most memory kept, bytes. */
@@ -69,7 +74,13 @@ export function fuzz(target: FuzzTarget, options: FuzzOptions): FuzzReport {
   const seed = options.seed ?? 1;
   const random = seededRng(seed);
   const until = performance.now() + (options.seconds ?? Number.POSITIVE_INFINITY) * 1000;
-  const corpus = [...target.seeds, ...stored("corpus", target.name), ...stored("regressions", target.name)];
+  const { guide } = options;
+  const corpus = [
+    ...target.seeds,
+    ...stored("corpus", target.name),
+    ...stored("regressions", target.name),
+    ...(options.corpus ?? []),
+  ];
   const known = corpus.length;
   const dictionary = target.dictionary ?? [];
   let inputs = 0;
@@ -89,19 +100,18 @@ export function fuzz(target: FuzzTarget, options: FuzzOptions): FuzzReport {
     slowestMs = Math.max(slowestMs, again);
   };
 
-  for (const input of corpus) attempt([input]);
-  const guide = new Guide(target.covers);
-  for (const input of corpus) attempt([input]);
-  guide.reachedNew();
+  // Twice: while the first runs, functions are compiled.
+  for (const input of [...corpus, ...corpus]) attempt([input]);
+  guide?.reachedNew();
   for (let batch = MIN_BATCH; inputs < options.runs && performance.now() < until; ) {
     if (usedBefore === 0 && inputs * 10 >= options.runs) usedBefore = used();
     const tried: (readonly Buffer[])[] = [];
     for (let i = Math.min(batch, options.runs - inputs); i > 0 && performance.now() < until; i--) {
       const pieces = split(mutate(corpus, dictionary, random), random);
       attempt(pieces);
-      tried.push(pieces);
+      if (guide !== undefined) tried.push(pieces);
     }
-    const found = guide.reachedNew() ? guide.whichReached(tried, attempt) : [];
+    const found = guide?.reachedNew() === true ? guide.whichReached(tried, attempt) : [];
     corpus.push(...found.map((pieces) => Buffer.concat(pieces)));
     batch = found.length > 0 ? MIN_BATCH : Math.min(MAX_BATCH, batch * 2);
   }
@@ -112,13 +122,13 @@ export function fuzz(target: FuzzTarget, options: FuzzOptions): FuzzReport {
   for (const input of corpus.slice(-200)) keptBytes = Math.max(keptBytes, kept(target, input));
   if (keptBytes > MAX_KEPT_BYTES) throw new Error(`${target.name}: an input keeps ${keptBytes} bytes (seed ${seed})`);
   if (options.keep === true) store(target.name, corpus.slice(known));
-  return { inputs, corpus: corpus.length, slowestMs, keptBytes, grownBytes };
+  return { inputs, corpus, slowestMs, keptBytes, grownBytes };
 }
 
 /** One line about a run. */
 export function describeReport(name: string, report: FuzzReport): string {
   const { inputs, corpus, slowestMs, keptBytes, grownBytes } = report;
-  return `${name}: ${inputs} inputs, ${corpus} kept, slowest ${slowestMs.toFixed(1)} ms, largest state ${keptBytes} B, grown by ${grownBytes} B`;
+  return `${name}: ${inputs} inputs, ${corpus.length} kept, slowest ${slowestMs.toFixed(1)} ms, largest state ${keptBytes} B, grown by ${grownBytes} B`;
 }
 
 function timed(target: FuzzTarget, pieces: readonly Buffer[], seed: number): number {
