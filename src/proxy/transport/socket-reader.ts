@@ -16,6 +16,26 @@ interface StreamHandle {
   readStop(): number;
 }
 
+/*
+ * Libuv reads a socket up to 32 times in one turn as long as every read fills the buffer: two megabytes of one peer, as
+ * small frames a tenth of a second, before anybody else's turn comes, and before a full socket on the other side is noticed.
+ * Whoever had this much waits for the next turn.
+ */
+const TURN_BYTES = 64 * 1024;
+// A read that is shorter was most likely the last one, and is not counted.
+const COUNTED_BYTES = 16 * 1024;
+let turn = 0;
+let turnEnds = false;
+const yielded: SocketReader[] = [];
+
+function endTurn(): void {
+  turn++;
+  turnEnds = false;
+  // Reading begins with the next look at the sockets, so nobody is added meanwhile.
+  for (const reader of yielded) reader.proceed();
+  yielded.length = 0;
+}
+
 let slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
 let slabUsed = 0;
 
@@ -38,6 +58,10 @@ export class SocketReader {
   #held: Buffer[] = [];
   #ended = 0;
   #delivering = false;
+  /** The turn of the last read that counted, and what came in it so far, bytes. */
+  #turn = 0;
+  #turnBytes = 0;
+  #yielding = false;
 
   private constructor(socket: Socket, handle: StreamHandle, receive: (chunk: Buffer) => void, lends: boolean) {
     this.#socket = socket;
@@ -77,6 +101,7 @@ export class SocketReader {
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
+    if (this.#yielding) return;
     if (this.#held.length === 0 && this.#ended === 0) this.#start();
     // Like a stream's: never within the call of whoever resumes.
     else if (!this.#delivering) {
@@ -94,6 +119,16 @@ export class SocketReader {
     else if (this.#paused) this.#start();
   }
 
+  /** Its next turn has come. */
+  proceed(): void {
+    this.#yielding = false;
+    if (this.#released) this.#start();
+    else if (!this.#paused) {
+      this.#paused = true;
+      this.resume();
+    }
+  }
+
   #onRead(buffer: ArrayBuffer | undefined): void {
     const { streamBaseState, kReadBytesOrError } = streamBinding as StreamBinding;
     const bytes = streamBaseState[kReadBytesOrError] as number;
@@ -104,12 +139,30 @@ export class SocketReader {
       return;
     }
     if (this.#socket.destroyed) return;
+    // What a relay does with bytes is soon done, however many come at once.
+    if (bytes >= COUNTED_BYTES && !this.#lends) this.#count(bytes);
     if (this.#released) {
       if (!this.#socket.push(copied(bytes))) this.#stop();
     } else if (this.#paused || this.#held.length > 0) {
       this.#stop();
       this.#held.push(copied(bytes));
     } else this.#receive(this.#lends ? SHARED.subarray(0, bytes) : copied(bytes));
+  }
+
+  #count(bytes: number): void {
+    if (!turnEnds) {
+      turnEnds = true;
+      setImmediate(endTurn);
+    }
+    if (this.#turn !== turn) {
+      this.#turn = turn;
+      this.#turnBytes = 0;
+    }
+    this.#turnBytes += bytes;
+    if (this.#turnBytes < TURN_BYTES || this.#yielding) return;
+    this.#yielding = true;
+    yielded.push(this);
+    this.#stop();
   }
 
   #deliver(): void {

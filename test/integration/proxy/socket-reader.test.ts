@@ -53,6 +53,48 @@ describe("SocketReader", () => {
     expect(Buffer.concat(got).equals(sent)).toBe(true);
   });
 
+  it("takes from one socket what is its share of a turn, also when more is there", async () => {
+    const { ours, theirs } = await pair();
+    const bytes = 4 * 1024 * 1024;
+    let inTurn = 0;
+    let most = 0;
+    let all = 0;
+    const reader = SocketReader.attach(ours, ({ length }) => {
+      inTurn += length;
+      all += length;
+    });
+    ours.resume();
+    theirs.write(Buffer.alloc(bytes));
+    reader?.resume();
+    // Whatever a turn brings is between two of these.
+    await until(() => {
+      most = Math.max(most, inTurn);
+      inTurn = 0;
+      return all === bytes;
+    });
+    expect(most).toBeLessThanOrEqual(128 * 1024);
+  });
+
+  it("is paused and given away between its turns like any other", async () => {
+    const { ours, theirs } = await pair();
+    const bytes = 1024 * 1024;
+    let read = 0;
+    const reader = SocketReader.attach(ours, ({ length }) => {
+      read += length;
+      reader?.pause();
+      setImmediate(() => reader?.resume());
+    });
+    ours.on("data", ({ length }: Buffer) => {
+      read += length;
+    });
+    ours.resume();
+    theirs.write(Buffer.alloc(bytes));
+    reader?.resume();
+    await until(() => read > bytes / 4);
+    reader?.release();
+    await until(() => read === bytes);
+  });
+
   it("gives nothing while paused, and then everything in order with the end behind it", async () => {
     const { ours, theirs } = await pair();
     const told: string[] = [];
