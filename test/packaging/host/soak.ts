@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { slope } from "../../support/slope.ts";
 import type { MeshedMachine } from "../meshed-machine.ts";
 
 // P15: by hand for as long as somebody has the machine to himself; in every run long enough to see a leak per request.
@@ -13,16 +14,6 @@ interface Sample {
   readonly residentMb: number;
   readonly descriptors: number;
   readonly threads: number;
-}
-
-/** Least squares over the samples after the warm-up; per hour. */
-function slope(samples: readonly Sample[], value: (sample: Sample) => number): number {
-  const xs = samples.map(({ atMs }) => atMs / 3_600_000);
-  const ys = samples.map(value);
-  const mean = (numbers: readonly number[]) => numbers.reduce((sum, n) => sum + n, 0) / numbers.length;
-  const [x, y] = [mean(xs), mean(ys)];
-  const above = xs.reduce((sum, each, i) => sum + (each - x) * ((ys[i] as number) - y), 0);
-  return above / xs.reduce((sum, each) => sum + (each - x) ** 2, 0);
 }
 
 /** Memory, descriptors and threads of an agent that carries everything at once, both ways. */
@@ -55,8 +46,9 @@ export function soak(machine: () => MeshedMachine): void {
       const reports = await Promise.all(loads.map((load) => load.end()));
       const warm = samples.slice(Math.floor(samples.length * WARM_UP));
       const [first, last] = [warm[0] as Sample, warm.at(-1) as Sample];
-      const growth = slope(warm, ({ residentMb }) => residentMb);
-      const fds = slope(warm, ({ descriptors }) => descriptors);
+      const hours = ({ atMs }: Sample) => atMs / 3_600_000;
+      const growth = slope(warm, hours, ({ residentMb }) => residentMb);
+      const fds = slope(warm, hours, ({ descriptors }) => descriptors);
       // Of seconds, a slope says nothing.
       const perHour = SOAK ? `${growth.toFixed(2)} MB/h, descriptors ${fds.toFixed(1)}/h, ` : "";
       process.stdout.write(
