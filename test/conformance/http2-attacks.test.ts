@@ -1,8 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { connect as connectTls, type TLSSocket } from "node:tls";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { defaultInboundPolicy } from "../../src/proxy/policy/index.ts";
 import { DEFAULT_LIMITS, ErrorCode } from "../../src/proxy/wire/http2/index.ts";
@@ -10,11 +13,15 @@ import { encodeTransportHeader } from "../../src/proxy/wire/transport-header/ind
 import { type BothApp, bothApp } from "../support/both-app.ts";
 import { withBystander } from "../support/bystander.ts";
 import { CLIENT_NAME, Hops, identityFrom, SERVER_NAME } from "../support/hops.ts";
-import { END_HEADERS, END_STREAM, frame, GET, literalBlock, POST, rawFrame } from "../support/http2.ts";
+import { END_HEADERS, frame, GET, literalBlock, rawFrame } from "../support/http2.ts";
 import { post, RawHttp2 } from "../support/raw-http2.ts";
 import { until } from "../support/until.ts";
 
 const CALM = ErrorCode.enhanceYourCalm;
+// What hardening asks for once, by hand, is done with SOAK=1.
+const SOAK = process.env["SOAK"] === "1";
+const FLOOD_SECONDS = SOAK ? 60 : 4;
+const CANCEL_SECONDS = SOAK ? 600 : 12;
 // More than a stream's window.
 const PAGE = Buffer.alloc(70_000, "x");
 // Node's own limits are for strangers: what an application takes from its proxy is its own business.
@@ -24,6 +31,18 @@ const times = (count: number, make: (i: number) => Buffer) =>
   Buffer.concat(Array.from({ length: count }, (_, i) => make(i)));
 const reset = (i: number) => Buffer.concat([frame.headers(2 * i + 1, post("/slow")), frame.reset(2 * i + 1, 8)]);
 
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+/** What is used of heap and buffers, in MB. */
+function usedMb(): number {
+  collectGarbage();
+  collectGarbage();
+  const { heapUsed, external } = process.memoryUsage();
+  return (heapUsed + external) / 1e6;
+}
+
+/** Told how long each request was under way in the application until it was given up, in ms. */
+let heldMs: ((ms: number) => void) | undefined;
 /** What the application has under way and knows to be given up. */
 let alive = 0;
 let mostAlive = 0;
@@ -33,8 +52,12 @@ function answer(req: IncomingMessage, res: ServerResponse): void {
   if (req.url === "/slow") {
     mostAlive = Math.max(mostAlive, ++alive);
     let over = false;
+    const began = performance.now();
     const end = () => {
-      if (!over) alive--;
+      if (!over) {
+        alive--;
+        heldMs?.(performance.now() - began);
+      }
       over = true;
     };
     res.on("close", end);
@@ -140,60 +163,38 @@ describe("one connection of a stranger, through the inbound hop", () => {
     peer.close();
   });
 
-  test("floods on fifty connections (F20): the bystander stays clean, memory comes back, nobody dies", async () => {
-    const floods: ((peer: RawHttp2) => Promise<unknown>)[] = [
-      async (peer) => peer.pour(times(5_000, reset)),
-      async (peer) =>
-        peer.pour(
-          times(3_000, (i) => Buffer.concat([frame.headers(2 * i + 1, POST, 4), frame.windowUpdate(2 * i + 1, 0)])),
-        ),
-      async (peer) => {
-        await peer.pour(rawFrame(1, 0, 1, literalBlock(GET)));
-        while (await peer.pour(times(16, () => frame.continuation(1, Buffer.alloc(16_384), 0)))) await pause(1);
-      },
-      async (peer) => peer.pour(times(20_000, () => frame.settings())),
-      async (peer) => {
-        // Asks with something in between, and never reads.
-        peer.socket.pause();
-        await peer.pour(frame.headers(1, post("/slow"), END_HEADERS));
-        const ask = times(2_000, () => Buffer.concat([frame.data(1, "x"), frame.ping()]));
-        for (let i = 0; i < 30 && (await peer.pour(ask)); i++) await pause(1);
-      },
-      async (peer) =>
-        peer.pour(Buffer.concat([frame.headers(1, POST, END_HEADERS), times(50_000, () => frame.data(1, ""))])),
-      async (peer) => peer.pour(times(50_000, (i) => frame.priority(2 * i + 1, 0))),
-      async (peer) => peer.pour(times(100, (i) => frame.headers(2 * i + 1, post("/page")))),
-      async (peer) => {
-        const large = literalBlock([["x", "v".repeat(4_000)]]);
-        large[0] = 0x40;
-        const bomb = Buffer.concat([large, Buffer.alloc(12_000, 0xbe)]);
-        await peer.pour(times(100, (i) => rawFrame(1, END_HEADERS | END_STREAM, 2 * i + 1, bomb)));
-      },
-      async (peer) => peer.pour(times(5_000, (i) => Buffer.alloc(97, (i * 31) & 0xff))),
-    ];
-    await withBystander(port, () => pause(500));
+  test("floods on fifty connections (F20): the bystander stays clean, memory comes back, nobody dies", {
+    timeout: (FLOOD_SECONDS + 90) * 1_000,
+  }, async () => {
+    const idle = await withBystander(port, () => pause(1_500));
     const before = memory();
-    const peers: RawHttp2[] = [];
-    const seen = await withBystander(port, async () => {
-      for (let round = 0; round < 5; round++) {
-        await Promise.all(
-          floods.map(async (flood, i) => {
-            // Windows of nothing for those who ask for pages.
-            const peer = await RawHttp2.open(port, ...(i === 7 ? [[4, 0] as [number, number]] : []));
-            peers.push(peer);
-            await flood(peer);
-          }),
-        );
-        await pause(300);
-      }
+    const script = new URL("../support/flood-process.ts", import.meta.url).pathname;
+    const flooder = spawn(process.execPath, [script, String(port), String(FLOOD_SECONDS)], {
+      stdio: ["ignore", "pipe", "inherit"],
     });
-    const during = memory();
-    for (const peer of peers) peer.close();
-    expect(seen.failures).toEqual([]);
-    // The floods are made in the process that asks, which therefore waits for itself.
-    expect(seen.p99Ms).toBeLessThan(4_000);
-    expect(during - before).toBeLessThan(64);
+    let used = "";
+    flooder.stdout.on("data", (chunk: Buffer) => {
+      used += chunk.toString();
+    });
+    let most = 0;
+    const sampling = setInterval(() => {
+      most = Math.max(most, memory() - before);
+    }, 200);
+    const seen = await withBystander(port, () => once(flooder, "exit")).finally(() => clearInterval(sampling));
     await until(() => alive === 0, "the application has nothing left to do");
+    if (SOAK) await pause(60_000);
+    const after = memory() - before;
+    console.info(
+      `${used.trim()} connections in ${FLOOD_SECONDS} s, ${seen.asked} asked, p99 ${seen.p99Ms.toFixed(0)} ms ` +
+        `(idle ${idle.p99Ms.toFixed(0)} ms), ${before.toFixed(0)} MB, at most +${most.toFixed(0)}, then +${after.toFixed(0)}`,
+    );
+    expect(flooder.exitCode).toBe(0);
+    expect(seen.failures).toEqual([]);
+    expect(Number(used)).toBeGreaterThan(50);
+    // Beside other runs on the same cores everybody waits for the machine; alone it is held to what hardening asks for.
+    expect(seen.p99Ms).toBeLessThan(SOAK ? Math.max(50, 5 * idle.p99Ms) : 4_000);
+    expect(most).toBeLessThan(64);
+    if (SOAK) expect(after).toBeLessThan(before / 10);
     expect(hop.exitCode).toBeNull();
     expect(complaints).toBe("");
   });
@@ -253,14 +254,26 @@ describe("a mesh peer, which carries everybody's requests over one connection", 
       stream.end();
     });
 
-  test("1,000 requests a second, each cancelled after 5 ms, are never cut, and others are answered beside them (W13)", async () => {
+  test("1,000 requests a second, each cancelled after 5 ms, are never cut, and others are answered beside them (W13)", {
+    timeout: (CANCEL_SECONDS + 60) * 1_000,
+  }, async () => {
     const session = await meshSession();
-    const answers: Promise<number>[] = [];
+    hops.server.onEnded = () => {};
+    const statuses = new Set<number>();
+    const held: number[] = [];
+    const grown: number[] = [];
+    heldMs = (ms) => held.push(ms);
+    let asked = 0;
+    let answered = 0;
     let cancelled = 0;
     let refused = 0;
-    const started = performance.now();
-    for (let sent = 0; sent < 12_000; ) {
-      const due = Math.min(12_000, Math.floor(performance.now() - started));
+    const total = CANCEL_SECONDS * 1_000;
+    const base = usedMb();
+    let started = performance.now();
+    for (let sent = 0; sent < total; ) {
+      // A machine that stood still is not caught up with in one burst, which would be another attack.
+      if (performance.now() - started > sent + 100) started = performance.now() - sent;
+      const due = Math.min(total, Math.floor(performance.now() - started));
       for (; sent < due; sent++) {
         const stream = session.request({ ":path": "/slow" });
         stream.on("error", () => {});
@@ -270,15 +283,33 @@ describe("a mesh peer, which carries everybody's requests over one connection", 
         });
         stream.end();
         setTimeout(() => stream.close(ErrorCode.cancel), 5);
-        if (sent % 100 === 0) answers.push(ask(session));
+        if (sent % 100 === 0) {
+          asked++;
+          void ask(session).then((status) => {
+            statuses.add(status);
+            answered++;
+          });
+        }
+        if (sent % 60_000 === 59_999) grown.push(usedMb() - base);
       }
       await pause(1);
     }
-    expect(new Set(await Promise.all(answers))).toEqual(new Set([200]));
-    await until(() => cancelled + refused === 12_000, "all have ended");
+    await until(() => answered === asked && cancelled + refused === total, "all have ended");
+    await until(() => alive === 0, "the application heard of every one", 1_000);
+    held.sort((a, b) => a - b);
+    const [half, p99] = [0.5, 0.99].map((part) => held[Math.floor(held.length * part)] ?? 0) as [number, number];
+    console.info(
+      `${total} in ${CANCEL_SECONDS} s, cancelled after ${half.toFixed(0)} ms, p99 ${p99.toFixed(0)}; grown by ` +
+        `${grown.map((mb) => mb.toFixed(1)).join(", ")} MB`,
+    );
+    expect(statuses).toEqual(new Set([200]));
     expect(refused).toBe(0);
     expect(session.closed || session.destroyed).toBe(false);
-    await until(() => alive === 0, "the application heard of every one", 1_000);
+    // 5 ms are the client's; client, both sides of the hop and application share this process and its loop.
+    expect(half).toBeLessThan(105);
+    expect(held.length).toBeGreaterThan(total / 2);
+    if (grown.length > 2) expect((grown.at(-1) as number) - (grown[1] as number)).toBeLessThan(8);
+    heldMs = undefined;
   });
 
   test("a rapid reset of 20,000 hardly reaches the application, is refused one by one, and the connection stays", async () => {

@@ -254,8 +254,11 @@ describe("peers that take nothing (W03)", () => {
     ],
   ])("%s: at most 128 KiB each, and the application stops", async (_what, stall) => {
     // As many before: what flowed until everything stood still left its garbage, once for the process and not per stream.
+    // V8 collects once 64 MB of buffers are garbage, whoever read them.
+    const fresh = pssBytes();
     await stall(STALLED);
     await settled(STALLED);
+    expect(pssBytes() - fresh).toBeLessThan(STALLED * 128 * KiB + 96 * MiB);
     for (const socket of open) socket.destroy();
     await until(() => fountains.size === 0, "the application knows that they are gone");
     await pause(500);
@@ -267,8 +270,9 @@ describe("peers that take nothing (W03)", () => {
       `${(each / KiB).toFixed(0)} KiB each, the application sent ${(Math.max(...sent) / MiB).toFixed(1)} MiB`,
     );
     expect(each).toBeLessThan(128 * KiB);
-    // Of 200 MiB, what the kernel's buffers on the way took: on loopback up to 6 MiB a socket and direction.
-    expect(Math.max(...sent)).toBeLessThan(24 * MiB);
+    // Of 200 MiB, what the kernel's buffers on the way took: without any proxy 3.8 MiB here, so twice that with one. In
+    // the same place HAProxy lets 9.4 MiB go, nginx 10.1.
+    expect(Math.max(...sent)).toBeLessThan(12 * MiB);
   });
 });
 
