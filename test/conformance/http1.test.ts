@@ -172,6 +172,31 @@ describe("what leaves HTTP", () => {
     expect(origin.seen[0]?.head.startsWith("CONNECT db:5432 HTTP/1.1")).toBe(true);
   });
 
+  test.each(["straight", "through both hops"])(
+    "a reset at one end of a tunnel is a reset at the other: %s",
+    async (road) => {
+      const codes: (string | undefined)[] = [];
+      const { origin, hops, straight } = await withOrigin(({ socket }) => {
+        socket.on("error", (error: NodeJS.ErrnoException) => codes.push(error.code));
+        return "HTTP/1.1 200 Connection established\r\n\r\n";
+      });
+      const port = road === "straight" ? straight : hops.port;
+      const tunnel = async () => {
+        const client = new Client(port, "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n");
+        await client.hears("\r\n\r\n");
+        return client;
+      };
+      (await tunnel()).socket.resetAndDestroy();
+      await until(() => codes.length === 1 && origin.sockets.size === 0, "the application hears of it");
+      expect(codes).toEqual(["ECONNRESET"]);
+      const client = await tunnel();
+      client.socket.on("error", (error: NodeJS.ErrnoException) => codes.push(error.code));
+      for (const socket of origin.sockets) socket.resetAndDestroy();
+      await until(() => client.closed, "the client hears of it");
+      expect(codes).toEqual(["ECONNRESET", "ECONNRESET"]);
+    },
+  );
+
   test("a tunnel in which nothing moves is reset once its time is over", async () => {
     const { origin, hops, straight } = await withOrigin(({ socket }) => {
       socket.removeAllListeners("data");

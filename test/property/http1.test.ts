@@ -2,6 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { HeaderList } from "../../src/proxy/core/header.ts";
 import { ClientRecorder, headers, latin1, requestHead, responseHead, ServerRecorder } from "../support/http1.ts";
+import { readStrictly } from "../support/strict-http1.ts";
+import { readResponse } from "../support/strict-response.ts";
 
 const RUNS = { numRuns: 300 };
 
@@ -121,6 +123,21 @@ describe("requests", () => {
     );
   });
 
+  test("are written by the grammar: no empty line around them, no white space before a field, no fold, one length", () => {
+    fc.assert(
+      fc.property(fc.array(message, { minLength: 1, maxLength: 4 }), (messages) => {
+        const { requests, cut: isCut } = readStrictly(written(messages));
+        expect(isCut).toBe(false);
+        expect(requests.map(({ method: verb, content: text }) => `${verb} ${text}`)).toEqual(
+          messages.map(
+            (one) => `${one.method} ${one.framing === "none" ? "" : Buffer.concat(one.content).toString("latin1")}`,
+          ),
+        );
+      }),
+      RUNS,
+    );
+  });
+
   test("any bytes, in any pieces, are reported alike and never thrown about", () => {
     const bytes = fc.oneof(
       fc.uint8Array({ maxLength: 300 }).map((one) => Buffer.from(one)),
@@ -156,6 +173,8 @@ describe("responses", () => {
         // With a length and content that is missing, the server says so itself.
         expect(server.error).toBeUndefined();
         const bytes = server.sink.take();
+        const strict = readResponse(bytes.toString("latin1"));
+        expect([strict?.status, strict?.end, strict?.bytes]).toEqual([status, "framed", bytes.length]);
         const events = respond([bytes]);
         expect(respond(cut(bytes, at))).toEqual(events);
         expect(events.at(-1)).toBe("end");

@@ -123,6 +123,55 @@ http {
   });
 }
 
+/** Debian's nginx as somebody's proxy before a port: it keeps connections there and reads responses in its own way. */
+export function nginxFront(behind: number): Promise<Backend> {
+  return program("nginx-front", (folder, port) => {
+    writeFileSync(
+      join(folder, "nginx.conf"),
+      `daemon off;
+master_process off;
+pid ${folder}/pid;
+error_log ${folder}/error.log;
+events {}
+http {
+  access_log off;
+  client_body_temp_path ${folder}/body;
+  proxy_temp_path ${folder}/proxy;
+  fastcgi_temp_path ${folder}/fastcgi;
+  uwsgi_temp_path ${folder}/uwsgi;
+  scgi_temp_path ${folder}/scgi;
+  upstream behind { server 127.0.0.1:${behind}; keepalive 1; }
+  server {
+    listen 127.0.0.1:${port};
+    location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+}
+`,
+    );
+    return spawn("nginx", ["-p", folder, "-c", join(folder, "nginx.conf")], { stdio: "ignore" });
+  });
+}
+
+/** Debian's HAProxy in the same place. */
+export function haproxyFront(behind: number): Promise<Backend> {
+  return program("haproxy-front", (folder, port) => {
+    writeFileSync(
+      join(folder, "haproxy.cfg"),
+      `defaults
+  mode http
+  timeout client 10s
+  timeout server 10s
+  timeout connect 1s
+listen front
+  bind 127.0.0.1:${port}
+  http-reuse always
+  server behind 127.0.0.1:${behind}
+`,
+    );
+    return spawn("haproxy", ["-f", join(folder, "haproxy.cfg")], { stdio: "ignore" });
+  });
+}
+
 /**
  * Debian's HAProxy before a Node server, which knows where a request was cut off: HAProxy alone answers such a one too, to
  * nobody, if the end arrives together with the content.

@@ -9,14 +9,17 @@ afterEach(() => {
   closers = [];
 });
 
-async function start(handler: (socket: Socket) => void, options: { opaque?: boolean } = {}): Promise<Hops> {
+async function start(
+  handler: (socket: Socket) => void,
+  options: { opaque?: boolean; meshPort?: number } = {},
+): Promise<Hops> {
   const app: Server = createServer({ allowHalfOpen: true }, (socket) => {
     socket.on("error", () => {});
     handler(socket);
   });
   app.listen(0, "127.0.0.1");
   await new Promise((resolve) => app.once("listening", resolve));
-  const hops = await Hops.start({ appPort: (app.address() as AddressInfo).port, opaque: options.opaque ?? true });
+  const hops = await Hops.start({ appPort: (app.address() as AddressInfo).port, opaque: true, ...options });
   closers.push(() => {
     hops.close();
     app.close();
@@ -51,6 +54,39 @@ describe("opaque connections over the mesh", () => {
     echoed.end("still here");
     const [chunk] = (await once(echoed, "data")) as [Buffer];
     expect(String(chunk)).toBe("still here");
+  });
+
+  test("an end is announced by close_notify, in both directions", async () => {
+    const heard: [toServer: Buffer[], toClient: Buffer[]] = [[], []];
+    let directPort = 0;
+    // Between the hops: what each says before its FIN.
+    const tap = createServer({ allowHalfOpen: true }, (near) => {
+      const far = connect({ host: "127.0.0.1", port: directPort, allowHalfOpen: true });
+      const pass = (from: Socket, to: Socket, chunks: Buffer[]) => {
+        from.on("data", (chunk: Buffer) => chunks.push(chunk));
+        from.on("error", () => {});
+        from.pipe(to);
+      };
+      pass(near, far, heard[0]);
+      pass(far, near, heard[1]);
+    });
+    tap.listen(0, "127.0.0.1");
+    await once(tap, "listening");
+    closers.push(() => tap.close());
+    const hops = await start((socket) => socket.pipe(socket), { meshPort: (tap.address() as AddressInfo).port });
+    directPort = hops.directPort;
+    const socket = dial(hops.port);
+    socket.end("hello");
+    socket.resume();
+    await closed(socket);
+    await pause(100);
+    for (const chunks of heard) {
+      const bytes = Buffer.concat(chunks);
+      let last = 0;
+      for (let at = 0; at < bytes.length; at += 5 + bytes.readUInt16BE(at + 3)) last = at;
+      // RFC 8446 §6.1: an alert of two bytes, with its type and the tag of the cipher.
+      expect([bytes[last], bytes.length - last]).toEqual([23, 5 + 2 + 1 + 16]);
+    }
   });
 
   test("the client half-closes first, the server answers afterwards", async () => {

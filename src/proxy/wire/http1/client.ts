@@ -156,7 +156,9 @@ export class Http1Client implements Machine {
       delimiter = "chunked";
       fields.line("transfer-encoding: chunked\r\n");
     }
-    if (this.#isUpgrade) fields.line("connection: upgrade\r\n");
+    // RFC 9110 §10.1.4: whoever passes requests on and does not know TE must drop it.
+    if (fields.hasTe) fields.line(this.#isUpgrade ? "connection: upgrade, te\r\n" : "connection: te\r\n");
+    else if (this.#isUpgrade) fields.line("connection: upgrade\r\n");
     let start = `${head.method} ${target} ${this.#isHttp10 ? "HTTP/1.0" : "HTTP/1.1"}\r\n`;
     let lines = fields.lines + 2;
     if (!fields.hasHost && (!this.#isHttp10 || head.form === "absolute")) {

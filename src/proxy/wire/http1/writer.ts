@@ -26,6 +26,7 @@ export class FieldWriter {
   /** Content-Length among the fields; -1 if there is none. */
   contentLength = -1;
   hasHost = false;
+  hasTe = false;
 
   /**
    * Formats a list of fields. What is meant for one hop only stays out, and so does Content-Length, which the caller
@@ -35,6 +36,7 @@ export class FieldWriter {
   format(headers: HeaderList, keepUpgrade: boolean): string | undefined {
     this.contentLength = -1;
     this.hasHost = false;
+    this.hasTe = false;
     const { names, values } = headers;
     let text = "";
     let lines = 0;
@@ -53,7 +55,7 @@ export class FieldWriter {
       } else if (canonical === H.host) {
         if (this.hasHost) return "host twice";
         this.hasHost = true;
-      }
+      } else if (canonical === H.te) this.hasTe = true;
       text += `${name.spelled}: ${values[i]}\r\n`;
       lines++;
     }

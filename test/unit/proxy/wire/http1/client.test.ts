@@ -61,6 +61,17 @@ describe("requests", () => {
     expect(sent({ headers: h2c }).written()).toBe("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   });
 
+  test("name TE in Connection, so that it goes no further than it is understood", () => {
+    const list = headers(["Host", "a"], ["TE", "trailers"]);
+    expect(sent({ headers: list }).written()).toBe(
+      "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nconnection: te\r\n\r\n",
+    );
+    const upgrade = headers(["Host", "a"], ["TE", "trailers"], ["Upgrade", "x"]);
+    expect(sent({ headers: upgrade }).written()).toBe(
+      "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nUpgrade: x\r\nconnection: upgrade, te\r\n\r\n",
+    );
+  });
+
   test.each<[string, Partial<RequestHead>, boolean]>([
     ["path with space", { path: "/a HTTP/1.1\r\nX: y" }, true],
     ["path with fragment", { path: "/a#b" }, true],
@@ -160,6 +171,14 @@ describe("responses", () => {
     expect(client.machine.responseBegan).toBe(false);
     client.receive("H");
     expect(client.machine.responseBegan).toBe(true);
+  });
+
+  test("that are not over yet keep the next request away", () => {
+    const client = sent();
+    client.receive("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh");
+    expect(client.machine.reusable).toBe(false);
+    client.receive("i");
+    expect(client.machine.reusable).toBe(true);
   });
 
   test("that nobody asked for", () => {

@@ -93,7 +93,8 @@ describe("what reaches the origin", () => {
   });
   test("P08: of TE only trailers", () => {
     expect(only("P08").fields).toContainEqual(["te", "trailers"]);
-    expect(names(only("P08"))).toEqual(["host", "te"]);
+    expect(names(only("P08"))).toEqual(["host", "te", "connection"]);
+    expect(only("P08").fields).toContainEqual(["connection", "te"]);
   });
   test("P06: the expectation is the origin's to answer", () => {
     expect(only("P06").fields).toContainEqual(["expect", "100-continue"]);

@@ -200,9 +200,20 @@ describe("SETTINGS", () => {
   });
 
   it("every one that is defined has its effect", () => {
-    const client = openClient({ maxFrameBytes: 65_536 }, [1, 0], [3, 1], [4, 10], [5, 32_768], [6, 100], [8, 1]);
-    expect(client.machine.openStream(undefined)).toBeDefined();
+    const client = openClient({ maxFrameBytes: 65_536 }, [1, 0], [2, 0], [3, 1], [4, 40_000], [5, 20_000], [8, 1]);
+    const stream = client.machine.openStream(undefined) as Http2Stream;
+    // One stream, no more.
     expect(client.machine.openStream(undefined)).toBeUndefined();
+    client.machine.sendRequest(stream, request("POST", "/", [["x-own", "v".repeat(18_000)]]), false);
+    const [first, ...more] = cut(client.sink.take());
+    // A table of nothing is told at the head of the block.
+    expect(first?.payload[0]).toBe(0x20);
+    // So large a head is one frame all the same.
+    expect(first?.payload.length).toBeGreaterThan(16_384);
+    expect(more).toEqual([]);
+    client.machine.sendData(stream, Buffer.alloc(50_000), true);
+    const sent = client.frames().map((line) => Number(/^DATA 1 \[(\d+)\]$/.exec(line)?.[1]));
+    expect(sent.reduce((sum, bytes) => sum + bytes, 0)).toBe(40_000);
   });
 
   it("a smaller window of ours is not held against what was sent before its acknowledgement", () => {
@@ -211,6 +222,20 @@ describe("SETTINGS", () => {
     side.receive(frame.headers(1, POST, END_HEADERS), frame.data(1, Buffer.alloc(16_384)));
     expect(side.recorder.error).toBeUndefined();
     expect(side.recorder.events.some((event) => event.startsWith("reset"))).toBe(false);
+  });
+});
+
+describe("requests", () => {
+  it.each([
+    ["no authority, no :authority", request("GET", "/", [], { authority: undefined }), "GET http://-/ []"],
+    ["an authority, and no Host beside it", request("GET", "/"), "GET http://a/ []"],
+    ["OPTIONS of no path has a path of *", request("OPTIONS", "*", [], { form: "asterisk" }), "OPTIONS http://a* []"],
+  ])("%s", (_name, head, told) => {
+    const client = openClient();
+    client.machine.sendRequest(client.machine.openStream(undefined) as Http2Stream, head, true);
+    const server = openServer();
+    server.receive(client.sink.take());
+    expect(server.recorder.take()).toEqual([`request 1 ${told} end`]);
   });
 });
 
