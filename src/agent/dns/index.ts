@@ -5,5 +5,5 @@
  */
 
 export { decodeQuery, encodeReply, NAME_ERROR, type Query, REFUSED, type Reply, SERVER_FAILURE } from "./message.ts";
-export { type NameAnswer, Names, type NamesOptions } from "./names.ts";
+export { type NameAnswer, Names, type NamesOptions, type Resolution, type ServiceRecord } from "./names.ts";
 export { DnsStub } from "./stub.ts";

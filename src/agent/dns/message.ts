@@ -1,8 +1,10 @@
 import { type Ip, parseIp } from "../../proxy/core/address.ts";
+import type { ServiceRecord } from "./names.ts";
 
 export const TYPE_A = 1;
 export const TYPE_SOA = 6;
 export const TYPE_AAAA = 28;
+export const TYPE_SRV = 33;
 const TYPE_OPT = 41;
 const TYPE_ANY = 255;
 const CLASS_IN = 1;
@@ -15,11 +17,15 @@ export const REFUSED = 5;
 type Code = 0 | 1 | 2 | 3 | 4 | 5;
 
 const HEADER_BYTES = 12;
+/** The name of the question, at byte 12 (RFC 1035 §4.1.4). */
+const QUESTION_NAME = Buffer.of(0xc0, HEADER_BYTES);
+const SERVICE_WEIGHT = 100;
 // RFC 1035 §4.2.1: what a client takes that does not say more.
 const PLAIN_UDP_BYTES = 512;
 // DNS flag day 2020: what passes every path unfragmented; a client that asks for more gets this.
 const MAX_UDP_BYTES = 1232;
 const MAX_NAME_BYTES = 255;
+const MAX_LABEL_BYTES = 63;
 // A query has one OPT and perhaps a signature; more is somebody's joke.
 const MAX_ADDITIONAL = 4;
 
@@ -62,7 +68,7 @@ export function decodeQuery(message: Buffer): Query | Buffer | undefined {
   for (;;) {
     const length = message[at];
     // A question never needs compression, and a pointer could lead in circles.
-    if (length === undefined || length > 63) return malformed();
+    if (length === undefined || length > MAX_LABEL_BYTES) return malformed();
     at++;
     if (length === 0) break;
     // A dot inside a label separates nothing (RFC 4343 §2.1).
@@ -93,7 +99,7 @@ function readEdns(message: Buffer, from: number, count: number): number | undefi
   for (let i = 0; i < count; i++) {
     for (;;) {
       const length = message[at];
-      if (length === undefined || length > 63) return "malformed";
+      if (length === undefined || length > MAX_LABEL_BYTES) return "malformed";
       at += 1 + length;
       if (length === 0) break;
     }
@@ -113,7 +119,8 @@ export interface Reply {
   readonly code: Code;
   /** IP texts of any family; those of the asked type are sent. */
   readonly addresses: readonly string[];
-  /** Of the addresses. */
+  readonly services: readonly ServiceRecord[];
+  /** Of both. */
   readonly ttlSeconds: number;
   /**
    * The zone whose SOA goes along with an answer of nothing, so that resolvers may remember the nothing (RFC 2308
@@ -131,7 +138,10 @@ const NEGATIVE_TTL_SECONDS = 5;
  * @param stream - Over TCP, where size is no matter; over UDP a reply that does not fit says so and is asked for again.
  */
 export function encodeReply(query: Query, reply: Reply, stream: boolean): Buffer {
-  const records = query.class === CLASS_IN || query.class === 255 ? addressRecords(query, reply) : [];
+  const records =
+    query.class === CLASS_IN || query.class === 255
+      ? [...addressRecords(query, reply), ...serviceRecords(query, reply)]
+      : [];
   const authority = records.length === 0 && reply.zone !== undefined ? [soa(query, reply.zone)] : [];
   const limit = stream ? 0xffff : Math.min(MAX_UDP_BYTES, Math.max(PLAIN_UDP_BYTES, query.edns ?? 0));
   const additional = query.edns === undefined ? [] : [opt()];
@@ -170,9 +180,28 @@ function addressRecords(query: Query, reply: Reply): readonly Buffer[] {
     .map((ip) => {
       const data = Buffer.alloc(ip.words.length * 4);
       for (const [i, word] of ip.words.entries()) data.writeUInt32BE(word >>> 0, i * 4);
-      // 0xc00c: the name of the question, at byte 12 (RFC 1035 §4.1.4).
-      return record(Buffer.of(0xc0, HEADER_BYTES), typeOf(ip), CLASS_IN, reply.ttlSeconds, data);
+      return record(QUESTION_NAME, typeOf(ip), CLASS_IN, reply.ttlSeconds, data);
     });
+}
+
+/** RFC 2782. None is better than another: one priority, one weight. */
+function serviceRecords(query: Query, reply: Reply): readonly Buffer[] {
+  if (query.type !== TYPE_SRV && query.type !== TYPE_ANY) return [];
+  const possible = reply.services.filter(({ target }) =>
+    target.split(".").every((label) => label !== "" && label.length <= MAX_LABEL_BYTES),
+  );
+  return possible.map(({ port, target }) => {
+    const numbers = Buffer.alloc(6);
+    numbers.writeUInt16BE(SERVICE_WEIGHT, 2);
+    numbers.writeUInt16BE(port & 0xffff, 4);
+    // Not compressed: RFC 2782 forbids it.
+    return record(QUESTION_NAME, TYPE_SRV, CLASS_IN, reply.ttlSeconds, Buffer.concat([numbers, wireName(target)]));
+  });
+}
+
+function wireName(name: string): Buffer {
+  const labels = name.split(".").map((label) => Buffer.concat([Buffer.of(label.length), Buffer.from(label, "latin1")]));
+  return Buffer.concat([...labels, Buffer.of(0)]);
 }
 
 function typeOf(ip: Ip): number {

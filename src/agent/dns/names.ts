@@ -1,15 +1,28 @@
 import type { Clock, Millis } from "../../proxy/core/clock.ts";
 
+/** Where a port of a Service is served; `target` is a full name without the last dot. */
+export interface ServiceRecord {
+  readonly port: number;
+  readonly target: string;
+}
+
 /** What the enroller says about a name. */
 export interface Resolution {
-  /** False: there is no such name. True without addresses: it has none. */
+  /** False: there is no such name. True without addresses or services: it has none. */
   readonly exists: boolean;
   readonly addresses: readonly string[];
+  /** Of `_PORT._PROTOCOL.SERVICE.NS.svc.…`. */
+  readonly services: readonly ServiceRecord[];
   readonly ttlSeconds: number;
 }
 
 export type NameAnswer =
-  | { readonly kind: "found"; readonly addresses: readonly string[]; readonly ttlSeconds: number }
+  | {
+      readonly kind: "found";
+      readonly addresses: readonly string[];
+      readonly services: readonly ServiceRecord[];
+      readonly ttlSeconds: number;
+    }
   | { readonly kind: "none" }
   /** Nobody could be asked, and nothing is remembered. */
   | { readonly kind: "failed" };
@@ -43,6 +56,8 @@ const NEGATIVE_MS = 5000;
 const AWAY_MS = 2000;
 // RFC 8767 §4 recommends 30 s; the cluster's names move faster.
 const STALE_TTL_SECONDS = 5;
+// `_PORT._PROTOCOL.SERVICE.NS.svc`.
+const MAX_LABELS = 5;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
 
 /**
@@ -81,7 +96,7 @@ export class Names {
     const within = this.#within(name);
     // `cluster.local`, `svc.cluster.local` and `NS.svc.cluster.local` exist, for there are names beneath them: saying
     // that they do not would deny those too (RFC 8020).
-    if (within === "above") return { kind: "found", addresses: [], ttlSeconds: STALE_TTL_SECONDS };
+    if (within === "above") return { kind: "found", addresses: [], services: [], ttlSeconds: STALE_TTL_SECONDS };
     if (within === "outside") return { kind: "none" };
     const { clock } = this.#options;
     const now = clock.now();
@@ -110,7 +125,10 @@ export class Names {
     this.#changed = false;
     const names = [...this.#known]
       .filter(([, { answer }]) => answer.exists)
-      .map(([name, { answer, saidAtMs }]) => ({ name, addresses: answer.addresses, saidAtMs }));
+      .map(([name, { answer, saidAtMs }]) => {
+        const { addresses, services } = answer;
+        return { name, addresses, ...(services.length > 0 && { services }), saidAtMs };
+      });
     return JSON.stringify({ format: 1, names });
   }
 
@@ -134,12 +152,7 @@ export class Names {
 
   #keep(name: string, known: Known): void {
     const before = this.#known.get(name);
-    if (
-      before?.answer.exists !== known.answer.exists ||
-      String(before.answer.addresses) !== String(known.answer.addresses)
-    ) {
-      this.#changed = true;
-    }
+    if (before === undefined || said(before.answer) !== said(known.answer)) this.#changed = true;
     this.#known.delete(name);
     this.#known.set(name, known);
     if (this.#known.size > MAX_NAMES) {
@@ -164,7 +177,8 @@ export class Names {
     const labels = name === zone ? [] : name.slice(0, -zone.length - 1).split(".");
     const kind = labels.at(-1);
     if (kind === undefined) return "above";
-    if (kind !== "svc" || labels.length > 4 || !labels.every((label) => LABEL.test(label))) return "outside";
+    if (kind !== "svc" || labels.length > MAX_LABELS || !labels.every((label) => LABEL.test(label))) return "outside";
+    if (labels.length === MAX_LABELS && !labels.slice(0, 2).every((label) => label.startsWith("_"))) return "outside";
     return labels.length < 3 ? "above" : "beneath";
   }
 
@@ -174,9 +188,14 @@ export class Names {
     try {
       const stored = JSON.parse(text) as { readonly format?: unknown; readonly names?: unknown };
       if (stored.format !== 1 || !Array.isArray(stored.names)) return;
-      for (const { name, addresses, saidAtMs } of stored.names.slice(0, MAX_NAMES) as readonly StoredName[]) {
+      for (const { name, addresses, services, saidAtMs } of stored.names.slice(0, MAX_NAMES) as readonly StoredName[]) {
         if (typeof name !== "string" || typeof saidAtMs !== "number" || !Array.isArray(addresses)) continue;
-        const answer = { exists: true, addresses: addresses.map(String), ttlSeconds: STALE_TTL_SECONDS };
+        const answer = {
+          exists: true,
+          addresses: addresses.map(String),
+          services: Array.isArray(services) ? services.filter(isRecord) : [],
+          ttlSeconds: STALE_TTL_SECONDS,
+        };
         this.#known.set(name, { answer, until: Number.NEGATIVE_INFINITY, saidAtMs });
       }
     } catch {
@@ -188,9 +207,21 @@ export class Names {
 interface StoredName {
   readonly name: unknown;
   readonly addresses: unknown;
+  readonly services?: unknown;
   readonly saidAtMs: unknown;
 }
 
+function isRecord(value: unknown): value is ServiceRecord {
+  if (typeof value !== "object" || value === null) return false;
+  const { port, target } = value as Readonly<Record<keyof ServiceRecord, unknown>>;
+  return typeof port === "number" && typeof target === "string";
+}
+
+function said({ exists, addresses, services }: Resolution): string {
+  return JSON.stringify([exists, addresses, services.map(({ port, target }) => [port, target])]);
+}
+
 function answerOf(answer: Resolution, ttlSeconds: number): NameAnswer {
-  return answer.exists ? { kind: "found", addresses: answer.addresses, ttlSeconds } : { kind: "none" };
+  const { addresses, services } = answer;
+  return answer.exists ? { kind: "found", addresses, services, ttlSeconds } : { kind: "none" };
 }

@@ -13,6 +13,8 @@ const STREAM_IDLE_MS = 10_000;
 const MAX_WAITING = 16;
 const MAX_QUERY_BYTES = 4096;
 
+const NOTHING = { addresses: [], services: [], ttlSeconds: 0 } as const;
+
 /** Where queries come in, by name of the outcome: for metrics. */
 export type Outcome = "answered" | "none" | "failed" | "refused" | "malformed";
 
@@ -156,7 +158,7 @@ export class DnsStub {
     }
     if (!names.covers(query.name)) {
       count?.("refused");
-      send(encodeReply(query, { code: REFUSED, addresses: [], ttlSeconds: 0, zone: undefined }, stream));
+      send(encodeReply(query, { ...NOTHING, code: REFUSED, zone: undefined }, stream));
       return;
     }
     const answer = await names.lookup(query.name);
@@ -169,17 +171,23 @@ export class DnsStub {
     switch (answer.kind) {
       case "found": {
         // In turn: clients take the first.
-        const from = answer.addresses.length < 2 ? 0 : this.#turn++ % answer.addresses.length;
-        const addresses = [...answer.addresses.slice(from), ...answer.addresses.slice(0, from)];
-        return { code: 0, addresses, ttlSeconds: answer.ttlSeconds, zone } as const;
+        const { addresses, services, ttlSeconds } = answer;
+        const turn = addresses.length + services.length < 2 ? 0 : this.#turn++;
+        return { code: 0, addresses: from(addresses, turn), services: from(services, turn), ttlSeconds, zone } as const;
       }
       case "none":
-        return { code: NAME_ERROR, addresses: [], ttlSeconds: 0, zone } as const;
+        return { ...NOTHING, code: NAME_ERROR, zone } as const;
       case "failed":
         this.#options.log.debug("a name could not be resolved", { name: query.name });
-        return { code: SERVER_FAILURE, addresses: [], ttlSeconds: 0, zone: undefined } as const;
+        return { ...NOTHING, code: SERVER_FAILURE, zone: undefined } as const;
       default:
         return answer satisfies never;
     }
   }
+}
+
+/** A list begun elsewhere. */
+function from<T>(list: readonly T[], turn: number): readonly T[] {
+  const at = list.length === 0 ? 0 : turn % list.length;
+  return [...list.slice(at), ...list.slice(0, at)];
 }

@@ -29,7 +29,13 @@ export interface Service extends KubeObject {
     readonly clusterIPs?: readonly string[];
     readonly externalName?: string;
     readonly externalTrafficPolicy?: string;
-    readonly ports?: readonly { readonly port: number; readonly nodePort?: number }[];
+    readonly ports?: readonly {
+      readonly name?: string;
+      readonly port: number;
+      readonly nodePort?: number;
+      /** TCP unless said. */
+      readonly protocol?: string;
+    }[];
   };
   readonly status?: {
     readonly loadBalancer?: { readonly ingress?: readonly { readonly ip?: string; readonly hostname?: string }[] };
@@ -44,7 +50,7 @@ export interface EndpointSlice extends KubeObject {
     readonly hostname?: string;
     readonly targetRef?: { readonly kind?: string; readonly namespace?: string; readonly name?: string };
   }[];
-  readonly ports?: readonly { readonly name?: string; readonly port?: number }[];
+  readonly ports?: readonly { readonly name?: string; readonly port?: number; readonly protocol?: string }[];
 }
 
 export interface Lease extends KubeObject {

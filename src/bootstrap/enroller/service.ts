@@ -183,8 +183,8 @@ export class EnrollerService {
     if (!this.#names.admit(certificate.fingerprint256.replaceAll(":", ""), scheduler.now())) {
       throw new BootstrapError("rate-limited", `${peer.identity} asks for too many names`);
     }
-    const { exists, addresses } = await resolver.resolve(request.name, mesh.clusterDomain, scheduler.now());
-    return { exists, addresses: [...addresses], ttlSeconds: RESOLVE_TTL_SECONDS };
+    const { exists, addresses, services } = await resolver.resolve(request.name, mesh.clusterDomain, scheduler.now());
+    return { exists, addresses: [...addresses], services: [...services], ttlSeconds: RESOLVE_TTL_SECONDS };
   }
 
   /** Whether the name that the terms give to this machine is free for it. Runs before the use is spent. */

@@ -14,6 +14,8 @@ export interface NameResolverOptions {
 export interface ResolvedName {
   readonly exists: boolean;
   readonly addresses: readonly string[];
+  /** SRV records, all of one priority and weight; none from an enroller that does not know them yet. */
+  readonly services: readonly { readonly port: number; readonly target: string }[];
   readonly ttlSeconds: number;
 }
 
@@ -35,8 +37,8 @@ export class NameResolver {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const client = this.#connected();
       try {
-        const { exists, addresses, ttlSeconds } = await client.resolve({ name }, timeoutMs / attempts);
-        return { exists, addresses, ttlSeconds };
+        const { exists, addresses, services, ttlSeconds } = await client.resolve({ name }, timeoutMs / attempts);
+        return { exists, addresses, services, ttlSeconds };
       } catch (error) {
         if (!(error instanceof BootstrapError)) throw error;
         failure = error;

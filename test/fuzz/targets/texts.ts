@@ -36,6 +36,7 @@ const dns: FuzzTarget = {
         const reply = {
           code: addresses.length === 0 ? NAME_ERROR : 0,
           addresses,
+          services: addresses.map((_, port) => ({ port, target: `a.${"b".repeat(63)}` })),
           ttlSeconds: 5,
           zone: undefined,
         } as const;

@@ -18,7 +18,7 @@ function query(name: string, type = 1, edns?: number): Buffer {
 
 const read = (message: Buffer) => decodeQuery(message) as Query;
 const zone = "cluster.local";
-const found = (addresses: readonly string[]) => ({ code: 0, addresses, ttlSeconds: 30, zone }) as const;
+const found = (addresses: readonly string[]) => ({ code: 0, addresses, services: [], ttlSeconds: 30, zone }) as const;
 
 describe("a query", () => {
   it("is read in lower case, and its question kept as it came", () => {
@@ -82,9 +82,28 @@ describe("a reply", () => {
     expect(v6.subarray(-28).toString("hex")).toBe("c00c001c00010000001e0010fd000000000000000000000000000007");
   });
 
+  it("says where a port is served, to who asks for that", () => {
+    const services = [
+      { port: 8080, target: "a.web.shop.svc.cluster.local" },
+      // What cannot be written is left out.
+      { port: 8080, target: `${"a".repeat(64)}.web` },
+      { port: 8080, target: "" },
+    ];
+    const name = "_http._tcp.web.shop.svc.cluster.local";
+    const srv = encodeReply(read(query(name, 33)), { ...found([]), services }, false);
+    expect(srv.readUInt16BE(6)).toBe(1);
+    // Priority, weight and port (RFC 2782), and the target without a pointer.
+    const target = nameBytes("a.web.shop.svc.cluster.local");
+    expect(srv.subarray(-target.length - 6).toString("hex")).toBe(`000000641f90${target.toString("hex")}`);
+    expect(srv.readUInt16BE(srv.length - target.length - 8)).toBe(6 + target.length);
+    const a = encodeReply(read(query(name)), { ...found([]), services }, false);
+    expect(a.readUInt16BE(6)).toBe(0);
+    expect(a.readUInt16BE(8)).toBe(1);
+  });
+
   it("of nothing carries the zone's SOA, named by a pointer into the question", () => {
     const message = query("nobody.shop.svc.cluster.local");
-    const reply = encodeReply(read(message), { code: NAME_ERROR, addresses: [], ttlSeconds: 0, zone }, false);
+    const reply = encodeReply(read(message), { ...found([]), code: NAME_ERROR }, false);
     expect((reply[3] as number) & 0x0f).toBe(NAME_ERROR);
     expect(reply.readUInt16BE(8)).toBe(1);
     const at = reply.readUInt16BE(message.length) & 0x3fff;

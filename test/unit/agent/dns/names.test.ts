@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { Names } from "../../../../src/agent/dns/index.ts";
+import { Names, type Resolution } from "../../../../src/agent/dns/index.ts";
 import { FakeTime } from "../../../support/time.ts";
 
 const WEB = "web.shop.svc.cluster.local";
@@ -7,7 +7,7 @@ const HOUR = 3_600_000;
 
 let time: FakeTime;
 let asked: string[];
-let answer: (name: string) => Promise<{ exists: boolean; addresses: readonly string[]; ttlSeconds: number }>;
+let answer: (name: string) => Promise<Partial<Resolution> & Pick<Resolution, "exists">>;
 
 beforeEach(() => {
   time = new FakeTime();
@@ -17,9 +17,9 @@ beforeEach(() => {
 
 function names(stored?: string): Names {
   return new Names({
-    resolve: (name) => {
+    resolve: async (name) => {
       asked.push(name);
-      return answer(name);
+      return { addresses: [], services: [], ttlSeconds: 30, ...(await answer(name)) };
     },
     clusterDomain: () => "cluster.local",
     clock: time,
@@ -35,7 +35,12 @@ describe("names of the cluster", () => {
     const known = names();
     await Promise.all([known.lookup(WEB), known.lookup(WEB), known.lookup(WEB)]);
     time.advance(20_000);
-    expect(await known.lookup(WEB)).toEqual({ kind: "found", addresses: ["10.200.0.7"], ttlSeconds: 10 });
+    expect(await known.lookup(WEB)).toEqual({
+      kind: "found",
+      addresses: ["10.200.0.7"],
+      services: [],
+      ttlSeconds: 10,
+    });
     expect(asked).toEqual([WEB]);
     time.advance(11_000);
     await known.lookup(WEB);
@@ -51,6 +56,25 @@ describe("names of the cluster", () => {
     expect(await known.lookup(WEB)).toMatchObject({ kind: "found", addresses: ["10.200.0.8"] });
   });
 
+  it("say where a port is served, also after a restart, and from a file of before", async () => {
+    const srv = `_http._tcp.${WEB}`;
+    const services = [{ port: 80, target: WEB }];
+    answer = async () => ({ exists: true, services });
+    const first = names();
+    expect(await first.lookup(srv)).toMatchObject({ kind: "found", addresses: [], services });
+    first.save();
+    time.advance(31_000);
+    answer = async () => ({ exists: true, services: [{ port: 81, target: WEB }] });
+    await first.lookup(srv);
+    expect(first.changed).toBe(true);
+    answer = away;
+    expect(await names(first.save()).lookup(srv)).toMatchObject({ services: [{ port: 81, target: WEB }] });
+    const old = { format: 1, names: [{ name: srv, addresses: [], saidAtMs: time.wallMs() }] };
+    expect(await names(JSON.stringify(old)).lookup(srv)).toMatchObject({ kind: "found", services: [] });
+    const lie = { format: 1, names: [{ name: srv, addresses: [], services: [null, 1, {}], saidAtMs: time.wallMs() }] };
+    expect(await names(JSON.stringify(lie)).lookup(srv)).toMatchObject({ kind: "found", services: [] });
+  });
+
   it("are remembered while the enroller is away, up to a limit, and across a restart", async () => {
     const first = names();
     await first.lookup(WEB);
@@ -59,7 +83,12 @@ describe("names of the cluster", () => {
     expect(first.changed).toBe(false);
     answer = away;
     time.advance(HOUR);
-    expect(await first.lookup(WEB)).toEqual({ kind: "found", addresses: ["10.200.0.7"], ttlSeconds: 5 });
+    expect(await first.lookup(WEB)).toEqual({
+      kind: "found",
+      addresses: ["10.200.0.7"],
+      services: [],
+      ttlSeconds: 5,
+    });
     const second = names(stored);
     expect(await second.lookup(WEB)).toMatchObject({ kind: "found", addresses: ["10.200.0.7"] });
     time.advance(24 * HOUR);

@@ -19,7 +19,9 @@ beforeEach(async () => {
   const names = new Names({
     resolve: async (name) => {
       if (name.startsWith("broken.")) throw new Error("away");
-      return { exists: !name.startsWith("no."), addresses, ttlSeconds: 30 };
+      const services = name.startsWith("_") ? [{ port: 8080, target: "web.shop.svc.cluster.local" }] : [];
+      const none = name.startsWith("_") || name.startsWith("no.");
+      return { exists: !name.startsWith("no."), addresses: none ? [] : addresses, services, ttlSeconds: 30 };
     },
     clusterDomain: () => "cluster.local",
     clock: new FakeTime(),
@@ -53,6 +55,15 @@ describe("the stub", () => {
     await expect(resolver.resolve4("broken.shop.svc.cluster.local")).rejects.toMatchObject({ code: "ESERVFAIL" });
     await expect(resolver.resolve4("example.org")).rejects.toMatchObject({ code: "EREFUSED" });
     expect(outcomes).toEqual(["answered", "answered", "answered", "none", "failed", "refused"]);
+  });
+
+  it("says where a port is served", async () => {
+    const srv = "_http._tcp.web.shop.svc.cluster.local";
+    expect(await resolver.resolveSrv(srv)).toEqual([
+      { name: "web.shop.svc.cluster.local", port: 8080, priority: 0, weight: 100, type: "SRV" },
+    ]);
+    await expect(resolver.resolve4(srv)).rejects.toMatchObject({ code: "ENODATA" });
+    await expect(resolver.resolveSrv("web.shop.svc.cluster.local")).rejects.toMatchObject({ code: "ENODATA" });
   });
 
   it("sends a long answer over TCP", async () => {
