@@ -24,6 +24,8 @@ export class MemoryKube implements KubeClient {
   readonly writes: string[] = [];
   /** Set to make calls fail: gets the same texts as {@link writes}, and `get …`, `list …`. */
   fault: ((call: string) => KubeError | undefined) | undefined;
+  /** Set to make calls wait; gets the same texts. */
+  delay: ((call: string) => Promise<void>) | undefined;
 
   async get<T extends KubeObject>(
     type: ResourceType,
@@ -144,7 +146,7 @@ export class MemoryKube implements KubeClient {
   }
 
   async #pass(call: string): Promise<void> {
-    await Promise.resolve();
+    await (this.delay?.(call) ?? Promise.resolve());
     const error = this.fault?.(call);
     if (error !== undefined) throw error;
     if (!call.startsWith("get ") && !call.startsWith("list ")) this.writes.push(call);

@@ -6,7 +6,7 @@ import {
   type Order,
   Order_Kind,
 } from "../../proto/gen/meshagent/enroll/v1/enroll_pb.ts";
-import type { Millis } from "../../proxy/core/clock.ts";
+import type { Millis, Rng } from "../../proxy/core/clock.ts";
 import type { IdentitySource } from "../../proxy/core/identity.ts";
 import {
   type AttachStream,
@@ -88,6 +88,17 @@ const BACKOFF: BackoffOptions = { minMs: 1000, maxMs: 10_000 };
 const SPREAD_MS = 8000;
 const FINAL: ReadonlySet<string> = new Set(["clone", "revoked", "unknown-workload", "version-skew", "workload-taken"]);
 const STARTING: HostReadiness = { ready: false, reason: "Starting", message: "the agent is starting" };
+
+/**
+ * How long a host waits before it attaches again.
+ *
+ * @param failures - In a row, at least 1.
+ * @param wasAttached - Whether it lost an enroller that it had: then all of that enroller's hosts did.
+ */
+export function returnDelayMs(failures: number, wasAttached: boolean, rng: Rng, backoff = BACKOFF): Millis {
+  const delay = backoffMs(failures, backoff, rng);
+  return wasAttached ? Math.min(backoff.maxMs, delay + SPREAD_MS * rng()) : delay;
+}
 
 /**
  * Keeps the host attached: says Hello, then a heartbeat whenever something changed and at the enroller's rhythm; comes
@@ -331,8 +342,7 @@ export class AttachClient {
     this.#address++;
     this.#setState({ kind: "detached", error, failures: this.#failures });
     log.warn({ error: error?.message ?? "the stream ended", failures: this.#failures }, "not attached; trying again");
-    const delay = backoffMs(this.#failures, backoff, () => scheduler.rng());
-    this.#retryIn(wasAttached ? Math.min(backoff.maxMs, delay + SPREAD_MS * scheduler.rng()) : delay);
+    this.#retryIn(returnDelayMs(this.#failures, wasAttached, () => scheduler.rng(), backoff));
   }
 
   #retryIn(ms: number): void {

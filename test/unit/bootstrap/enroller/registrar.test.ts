@@ -133,6 +133,31 @@ describe("the registrar", () => {
     expect(await ready()).toBe("False");
   });
 
+  it("asks a slow API server one thing at a time, however often a host changes its mind", async () => {
+    await bringUp();
+    const calls: string[] = [];
+    let underWay = 0;
+    let most = 0;
+    kube.delay = async (call) => {
+      calls.push(call);
+      most = Math.max(most, ++underWay);
+      await new Promise<void>((resolve) => void time.after(3000, resolve));
+      underWay--;
+    };
+    for (let change = 0; change < 120; change++) {
+      registrar.wish(namespace, name, change % 2 === 0 ? DOWN : UP);
+      await time.pass(500);
+    }
+    registrar.wish(namespace, name, { ...UP, addresses: ["192.0.2.2"] });
+    await time.pass(60_000, 500);
+    kube.delay = undefined;
+    expect(most).toBe(1);
+    // A minute of it holds twenty answers, not the hundred and twenty that were wished for.
+    expect(calls.length).toBeLessThan(45);
+    expect(calls.filter((call) => call.startsWith("delete"))).toEqual([]);
+    expect([await ready(), await address()]).toEqual(["True", "192.0.2.2"]);
+  });
+
   it("is never Ready without an address, nor once revoked", async () => {
     registrar.wish(namespace, name, { ...UP, addresses: [] });
     await time.pass(200);
