@@ -2,8 +2,9 @@
  * A program that asks at a steady rate, in a process of its own: `steady-load.ts {"port":…,"perSecond":…,"freshEvery":…}`.
  *
  * Requests are due by the clock, whether or not those before are answered: who cannot keep up is seen to lag, not asked
- * less. Every `freshEvery`th goes over a connection of its own, the others over a few that stay open. It starts at once;
- * told anything over its channel, it waits for what is under way, tells a {@link LoadReport} and ends.
+ * less. Every `freshEvery`th goes over a connection of its own, the others over a few that stay open. It opens those one by
+ * one, says `steady`, and begins; told anything over its channel, it waits for what is under way, tells a
+ * {@link LoadReport} and ends.
  */
 import { connect, type Socket } from "node:net";
 
@@ -20,17 +21,17 @@ export interface LoadReport {
   readonly failed: readonly string[];
   /** Asked in a second, over the whole time. */
   readonly perSecond: number;
-  /** From when a request was due to the end of its answer, without the first second's. */
+  /** From when a request was due to the end of its answer. */
   readonly p99Ms: number;
   readonly maxMs: number;
 }
 
 const KEPT = 16;
 // So many under way, and more are not begun: a machine that cannot keep up shall be slow, not collapse.
-const MAX_OPEN = 256;
+const MAX_OPEN = 64;
+const MAX_FRESH = 8;
 const ANSWER_MS = 10_000;
-// Of the first second only the failures count: programs that have just been started are slow.
-const WARM_UP_MS = 1_000;
+const MAX_TRIES = 200;
 const HEAD_END = "\r\n\r\n";
 
 const options = JSON.parse(process.argv[2] ?? "{}") as LoadOptions;
@@ -39,6 +40,7 @@ const failed: string[] = [];
 const idle: Line[] = [];
 const waiting: number[] = [];
 let open = 0;
+let fresh = 0;
 let asked = 0;
 let answered = 0;
 let lines = 0;
@@ -50,15 +52,19 @@ class Line {
   #dueAt: number | undefined;
   #text = "";
 
-  constructor(fresh: boolean, dueAt: number) {
-    this.#fresh = fresh;
+  constructor(ofItsOwn: boolean, dueAt: number) {
+    if (ofItsOwn) fresh++;
+    else lines++;
+    open++;
+    this.#fresh = ofItsOwn;
     this.#socket = connect({ port: options.port, host: "127.0.0.1", noDelay: true });
     this.#socket.setEncoding("latin1");
     this.#socket.setTimeout(ANSWER_MS, () => this.#socket.destroy(new Error("no answer within ten seconds")));
     this.#socket.on("data", (text: string) => this.#receive(text));
     this.#socket.on("error", (error) => this.#end(error.message));
     this.#socket.on("close", () => {
-      if (!this.#fresh) lines--;
+      if (this.#fresh) fresh--;
+      else lines--;
       const at = idle.indexOf(this);
       if (at >= 0) idle.splice(at, 1);
       this.#end("closed without an answer");
@@ -66,6 +72,7 @@ class Line {
     this.send(dueAt);
   }
 
+  // Its request counts as under way already.
   send(dueAt: number): void {
     this.#dueAt = dueAt;
     this.#text = "";
@@ -93,29 +100,44 @@ class Line {
     open--;
     if (failure !== undefined) failed.push(failure);
     else answered++;
-    if (this.#dueAt > began + WARM_UP_MS) latencies.push(performance.now() - this.#dueAt);
+    latencies.push(performance.now() - this.#dueAt);
     this.#dueAt = undefined;
   }
 }
 
 function ask(dueAt: number): void {
-  open++;
   if (asked++ % options.freshEvery === 0) {
     new Line(true, dueAt);
     return;
   }
   const line = idle.pop();
-  if (line !== undefined) line.send(dueAt);
-  else if (lines < KEPT) {
-    lines++;
+  if (line === undefined && lines < KEPT) {
     new Line(false, dueAt);
-  } else waiting.push(dueAt);
+    return;
+  }
+  open++;
+  if (line !== undefined) line.send(dueAt);
+  else waiting.push(dueAt);
 }
 
+/** Programs that have just been started are slow: each connection is answered before the next is opened. */
+async function warmUp(): Promise<void> {
+  for (let tries = 0; idle.length < KEPT; tries++) {
+    if (tries === MAX_TRIES) throw new Error(`no answers: ${failed.at(-1)}`);
+    new Line(false, performance.now());
+    while (open > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  failed.length = 0;
+  latencies.length = 0;
+  answered = 0;
+}
+
+await warmUp();
+process.send?.("steady");
 const began = performance.now();
 const timer = setInterval(() => {
   const due = Math.floor(((performance.now() - began) * options.perSecond) / 1000);
-  while (asked < due && open < MAX_OPEN) ask(began + (asked * 1000) / options.perSecond);
+  while (asked < due && open < MAX_OPEN && fresh < MAX_FRESH) ask(began + (asked * 1000) / options.perSecond);
 }, 2);
 
 process.once("message", () => {

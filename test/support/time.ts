@@ -3,14 +3,12 @@ import type { Timers } from "../../src/proxy/discovery/index.ts";
 
 interface Pending {
   readonly at: Millis;
-  readonly order: number;
   readonly callback: () => void;
 }
 
 /** Time that is moved by hand, with the timers that hang on it. */
 export class FakeTime implements Clock, Timers {
   #now: Millis = 1_000;
-  #order = 0;
   #pending: Pending[] = [];
   /** What the wall clock is ahead of the monotonic one. */
   wallOffsetMs = 1_700_000_000_000;
@@ -24,7 +22,7 @@ export class FakeTime implements Clock, Timers {
   }
 
   after(ms: Millis, callback: () => void): () => void {
-    const pending = { at: this.#now + ms, order: this.#order++, callback };
+    const pending = { at: this.#now + ms, callback };
     this.#pending.push(pending);
     return () => {
       this.#pending = this.#pending.filter((other) => other !== pending);
@@ -40,9 +38,11 @@ export class FakeTime implements Clock, Timers {
   advance(ms: Millis): void {
     const end = this.#now + ms;
     for (;;) {
-      const next = this.#pending.toSorted((a, b) => a.at - b.at || a.order - b.order)[0];
+      // The earliest; of several at one time the one that was set first, which stands first.
+      let next: Pending | undefined;
+      for (const pending of this.#pending) if (next === undefined || pending.at < next.at) next = pending;
       if (next === undefined || next.at > end) break;
-      this.#pending = this.#pending.filter((other) => other !== next);
+      this.#pending.splice(this.#pending.indexOf(next), 1);
       this.#now = Math.max(this.#now, next.at);
       next.callback();
     }

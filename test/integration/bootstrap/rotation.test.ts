@@ -114,11 +114,12 @@ async function proxy(
   return { ...ports, tell };
 }
 
-/** Asks through a proxy, until told to stop. */
-function load(port: number): () => Promise<LoadReport> {
+/** Asks through a proxy, until told to stop. Resolves when it is under way. */
+async function load(port: number): Promise<() => Promise<LoadReport>> {
   const options: LoadOptions = { port, perSecond: PER_SECOND, freshEvery: FRESH_EVERY };
   const child = fork(support("steady-load.ts"), [JSON.stringify(options)]);
   stops.push(() => child.kill("SIGKILL"));
+  await once(child, "message");
   return async () => {
     child.send("stop");
     const [report] = (await once(child, "message")) as [LoadReport];
@@ -161,7 +162,7 @@ it("replaces the issuer and then the trust anchors under load, without a failed 
     const { uri = "", serverName } = identity.current() as WorkloadIdentity;
     mine.tell({ kind: "peer", port: peer.direct, uri, serverName });
   }
-  const loads = [load(one.outbound), load(two.outbound)];
+  const loads = await Promise.all([load(one.outbound), load(two.outbound)]);
   const chain = (identity: EnrolledIdentity) => identity.current()?.certificatePem ?? "";
   const flowing = () => sleep(FLOWING_MS);
   await flowing();
