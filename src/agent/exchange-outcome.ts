@@ -69,7 +69,9 @@ export function routeStatus(x: Exchange): number | undefined {
 /** `error` of the families that look at the route. */
 export function routeError(x: Exchange): string {
   const { failure } = x;
-  if (failure === undefined || x.outcome === "complete" || x.outcome === "client-gone") return "";
+  // Of a client that left in the middle of an answer Linkerd says no more either.
+  if (x.outcome === "client-gone") return x.response === undefined ? "" : "UNKNOWN";
+  if (failure === undefined || x.outcome === "complete") return "";
   if (routeStatus(x) !== undefined && x.outcome === "refused") return "";
   if (x.response === undefined && isAnsweredBelow(x, failure)) return "";
   switch (failure.reason) {

@@ -11,7 +11,7 @@ import { routeLabels } from "./labels.ts";
 
 /** `inbound_http_*` or, under a Server whose protocol is gRPC, `inbound_grpc_*` of one route (telemetry.md §1.4). */
 export class InboundRouteSeries {
-  readonly #requests: Counter;
+  readonly requests: Counter;
   readonly #duration: Histogram;
   readonly #statuses: AnswerSeries<Counter>;
 
@@ -24,7 +24,7 @@ export class InboundRouteSeries {
       parent_port: String(port),
       ...routeLabels(route, false),
     };
-    this.#requests = metrics.counter(`${prefix}_requests_total`, labels);
+    this.requests = metrics.counter(`${prefix}_requests_total`, labels);
     this.#duration = metrics.histogram(`${prefix}_request_duration_seconds`, labels, FINE_SECONDS_BUCKETS);
     this.#statuses = new AnswerSeries(({ status }) =>
       metrics.counter(`${prefix}_statuses_total`, { ...labels, status: labelOf(status) }),
@@ -33,7 +33,6 @@ export class InboundRouteSeries {
 
   /** @param status - An HTTP status or gRPC's number; undefined if there was no answer. */
   ended(status: number | undefined, seconds: number): void {
-    this.#requests.add(1);
     this.#statuses.of(status, false, undefined, "").add(1);
     this.#duration.observe(seconds);
   }

@@ -33,29 +33,29 @@ export interface RecorderOptions {
 /** Series of one label set, by response status. */
 class Series {
   readonly requests: Counter;
-  readonly #answers: AnswerSeries<{ readonly responses: Counter; readonly latency: Histogram }>;
+  readonly #answers: AnswerSeries<Counter>;
+  readonly #latencies: AnswerSeries<Histogram>;
 
   constructor(metrics: MetricsRegistry, labels: Labels) {
     this.requests = metrics.counter("request_total", labels);
     this.#answers = new AnswerSeries((answered) => {
       const code = withStatusCode(labels, answered.status);
-      return {
-        responses: metrics.counter("response_total", { ...code, ...classified(answered) }),
-        latency: metrics.histogram("response_latency_ms", code, LATENCY_MS_BUCKETS),
-      };
+      return metrics.counter("response_total", { ...code, ...classified(answered) });
     });
+    this.#latencies = new AnswerSeries(({ status }) =>
+      metrics.histogram("response_latency_ms", withStatusCode(labels, status), LATENCY_MS_BUCKETS),
+    );
   }
 
-  ended(
-    status: number | undefined,
-    failure: boolean,
-    grpcStatus: number | undefined,
-    error: string,
-    latencyMs: number,
-  ): void {
-    const found = this.#answers.of(status, failure, grpcStatus, error);
-    found.responses.add(1);
-    found.latency.observe(latencyMs);
+  /** The content of an answer begins, or will not. */
+  began(status: number, latencyMs: number): void {
+    this.#latencies.of(status, false, undefined, "").observe(latencyMs);
+  }
+
+  ended(status: number | undefined, failure: boolean, grpcStatus: number | undefined, error: string): void {
+    this.#answers.of(status, failure, grpcStatus, error).add(1);
+    // A failure without an answer has a histogram, with nothing in it.
+    if (status === undefined) this.#latencies.of(status, false, undefined, "");
   }
 }
 
@@ -92,14 +92,14 @@ class RouteSeries {
 
 /** What is counted for one backend of a route, per attempt. */
 class BackendSeries {
-  readonly #requests: Counter;
+  readonly requests: Counter;
   readonly #duration: Histogram;
   readonly #statuses: AnswerSeries<Counter>;
 
   constructor(metrics: MetricsRegistry, route: RouteSeries, backend: Backend) {
     const prefix = `${route.prefix}_backend`;
     const labels = { ...route.labels, ...refLabels("backend", backend.ref, true) };
-    this.#requests = metrics.counter(`${prefix}_requests_total`, labels);
+    this.requests = metrics.counter(`${prefix}_requests_total`, labels);
     this.#duration = metrics.histogram(`${prefix}_response_duration_seconds`, labels, FINE_SECONDS_BUCKETS);
     this.#statuses = new AnswerSeries((answered) =>
       metrics.counter(`${prefix}_response_statuses_total`, { ...labels, ...statusLabels(prefix, answered) }),
@@ -107,16 +107,18 @@ class BackendSeries {
   }
 
   ended(status: number | undefined, error: string, seconds: number): void {
-    this.#requests.add(1);
     this.#statuses.of(status, false, undefined, error).add(1);
     this.#duration.observe(seconds);
   }
 }
 
+// What did not say how it ended has ended so (linkerd2-proxy, GrpcRsp).
+const UNKNOWN = 2;
+
 /** gRPC's by its name: `viz stat-outbound` takes whatever is not `OK` for a failure. */
 function statusLabels(prefix: string, { status, error }: Answered): Labels {
   if (!prefix.startsWith("outbound_grpc")) return { http_status: labelOf(status), error };
-  return { grpc_status: status === undefined ? "" : grpcStatusName(status), error };
+  return { grpc_status: grpcStatusName(status ?? UNKNOWN), error };
 }
 
 function withStatusCode(labels: Labels, status: number | undefined): Labels {
@@ -162,36 +164,33 @@ class RetrySeries implements RetryMeter {
 
 /** A ServiceProfile's route, outside the retries or inside. */
 class ProfileSeries {
-  readonly #requests: Counter;
-  readonly #answers: AnswerSeries<{ readonly responses: Counter; readonly latency: Histogram | undefined }>;
+  readonly requests: Counter;
+  readonly #answers: AnswerSeries<Counter>;
+  readonly #latencies: AnswerSeries<Histogram> | undefined;
 
   constructor(metrics: MetricsRegistry, labels: Labels, actual: boolean) {
     const prefix = actual ? "route_actual" : "route";
-    this.#requests = metrics.counter(`${prefix}_request_total`, labels);
-    this.#answers = new AnswerSeries((answered) => {
-      const code = withStatusCode(labels, answered.status);
-      return {
-        responses: metrics.counter(`${prefix}_response_total`, { ...code, ...classified(answered) }),
-        latency: actual ? undefined : metrics.histogram("route_response_latency_ms", code, LATENCY_MS_BUCKETS),
-      };
-    });
+    this.requests = metrics.counter(`${prefix}_request_total`, labels);
+    this.#answers = new AnswerSeries((answered) =>
+      metrics.counter(`${prefix}_response_total`, {
+        ...withStatusCode(labels, answered.status),
+        ...classified(answered),
+      }),
+    );
+    this.#latencies = actual
+      ? undefined
+      : new AnswerSeries(({ status }) =>
+          metrics.histogram("route_response_latency_ms", withStatusCode(labels, status), LATENCY_MS_BUCKETS),
+        );
   }
 
-  abandoned(): void {
-    this.#requests.add(1);
+  began(status: number, latencyMs: number): void {
+    this.#latencies?.of(status, false, undefined, "").observe(latencyMs);
   }
 
-  ended(
-    status: number | undefined,
-    failure: boolean,
-    grpcStatus: number | undefined,
-    error: string,
-    latencyMs: number,
-  ): void {
-    this.#requests.add(1);
-    const found = this.#answers.of(status, failure, grpcStatus, error);
-    found.responses.add(1);
-    found.latency?.observe(latencyMs);
+  ended(status: number | undefined, failure: boolean, grpcStatus: number | undefined, error: string): void {
+    this.#answers.of(status, failure, grpcStatus, error).add(1);
+    if (status === undefined) this.#latencies?.of(status, false, undefined, "");
   }
 }
 
@@ -212,7 +211,10 @@ interface InboundEntry {
   readonly routed: InboundRouteSeries;
 }
 
-/** Counts every finished exchange and shows it to `tap`. Series are resolved once per connection or endpoint. */
+/**
+ * Counts exchanges: requests when they go out, latency when the answer's content begins, answers when they end. Shows
+ * finished ones to `tap`. Series are resolved once per connection or endpoint.
+ */
 export class ExchangeRecorder implements AttemptRecorder {
   /** Whether somebody watches. */
   tapping = false;
@@ -230,17 +232,60 @@ export class ExchangeRecorder implements AttemptRecorder {
     if (this.tapping) this.#tap(x);
   }
 
+  permitted(x: Exchange): void {
+    if (x.permit !== undefined) this.#inboundEntry(x.peer, x.permit).allowed.add(1);
+  }
+
+  routed(x: Exchange): void {
+    const { choice } = x;
+    if (choice?.http.canonical !== undefined) this.#rule(x, choice).profile?.effective.requests.add(1);
+  }
+
+  sent(x: Exchange): void {
+    const { choice, backend, permit } = x;
+    if (permit !== undefined) this.#inboundEntry(x.peer, permit).routed.requests.add(1);
+    if (choice === undefined || backend === undefined) return;
+    const rule = this.#rule(x, choice);
+    this.#backendSeries(rule, backend).requests.add(1);
+    rule.profile?.actual.requests.add(1);
+  }
+
+  dispatched(x: Exchange): void {
+    this.#request(x);
+  }
+
+  answering(x: Exchange): void {
+    if (this.#options.direction === "inbound") return this.began(x);
+    const { choice } = x;
+    if (choice?.http.canonical === undefined || x.outcome === "refused") return;
+    const status = x.response?.status;
+    if (status !== undefined) this.#rule(x, choice).profile?.effective.began(status, this.#now() - x.startedAt);
+  }
+
+  began(x: Exchange): void {
+    const status = x.response?.status;
+    if (status !== undefined) this.#request(x)?.began(status, this.#now() - latencyFrom(x));
+  }
+
+  /** The series of whom it was dispatched to, in which it is counted once. */
+  #request(x: Exchange): Series | undefined {
+    if (x.series !== undefined) return x.series as Series;
+    const series = x.permit === undefined ? this.#endpointSeries(x) : this.#inboundEntry(x.peer, x.permit).series;
+    series?.requests.add(1);
+    x.series = series;
+    return series;
+  }
+
   #inbound(x: Exchange): void {
     const { permit, peer } = x;
     const { metrics } = this.#options;
     if (permit === undefined) return this.#refused(x);
     const entry = this.#inboundEntry(peer, permit);
-    entry.allowed.add(1);
     const reason = x.failure?.reason;
     if (wasRouted(reason, x.dispatchedAt)) {
       if (wasForwarded(reason)) this.#count(entry.series, x);
       const status = permit.policy.protocol.kind === "grpc" ? x.grpcStatus : x.response?.status;
-      entry.routed.ended(status, (this.#now() - x.startedAt) / 1_000);
+      if (!wasAbandoned(x)) entry.routed.ended(status, (this.#now() - x.startedAt) / 1_000);
     }
     if (x.failure !== undefined)
       metrics
@@ -297,7 +342,7 @@ export class ExchangeRecorder implements AttemptRecorder {
 
   /** One attempt at a request whose route retries: what its endpoint and its backend did. */
   attempted(x: Exchange): void {
-    if (x.endpoint !== undefined) this.#endpoint(x);
+    this.#endpoint(x);
     if (x.choice === undefined || x.backend === undefined) return;
     const rule = this.#rule(x, x.choice);
     this.#backend(rule, x, x.choice, x.backend);
@@ -312,12 +357,12 @@ export class ExchangeRecorder implements AttemptRecorder {
 
   #outbound(x: Exchange): void {
     const { choice, backend } = x;
-    if (x.endpoint !== undefined && !x.attempted) this.#endpoint(x);
+    if (!x.attempted) this.#endpoint(x);
     if (x.failure !== undefined)
       this.#options.metrics.counter("outbound_http_errors_total", { error: errorLabel(x.failure.reason) }).add(1);
     if (choice === undefined) return;
     const rule = this.#rule(x, choice);
-    rule.route.ended(statusFor(x, choice), routeError(x), (this.#now() - x.startedAt) / 1_000);
+    if (!wasAbandoned(x)) rule.route.ended(statusFor(x, choice), routeError(x), (this.#now() - x.startedAt) / 1_000);
     if (backend !== undefined && !x.attempted) this.#backend(rule, x, choice, backend);
     if (rule.profile === undefined) return;
     this.#profile(rule.profile.effective, x);
@@ -325,32 +370,43 @@ export class ExchangeRecorder implements AttemptRecorder {
   }
 
   #endpoint(x: Exchange): void {
-    const endpoint = x.endpoint as Endpoint;
+    const series = this.#endpointSeries(x);
+    if (series !== undefined) this.#count(series, x);
+  }
+
+  #endpointSeries(x: Exchange): Series | undefined {
+    const { endpoint } = x;
+    if (endpoint === undefined) return undefined;
     let series = this.#byEndpoint.get(endpoint);
     if (series === undefined) {
       const labels = { direction: "outbound", ...endpointLabels(endpoint, x.backend, this.#isLocal(endpoint)) };
       series = new Series(this.#options.metrics, labels);
       this.#byEndpoint.set(endpoint, series);
     }
-    this.#count(series, x);
+    return series;
   }
 
   #backend(rule: RuleSeries, x: Exchange, choice: OutboundChoice, backend: Backend): void {
+    if (wasAbandoned(x)) return;
+    const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
+    const series = this.#backendSeries(rule, backend);
+    series.ended(statusFor(x, choice), routeError(x), (this.#now() - from) / 1_000);
+  }
+
+  #backendSeries(rule: RuleSeries, backend: Backend): BackendSeries {
     let series = rule.backends.get(backend);
     if (series === undefined) {
       series = new BackendSeries(this.#options.metrics, rule.route, backend);
       rule.backends.set(backend, series);
     }
-    const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
-    series.ended(statusFor(x, choice), routeError(x), (this.#now() - from) / 1_000);
+    return series;
   }
 
   #profile(series: ProfileSeries, x: Exchange): void {
     const status = endpointStatus(x);
-    // Nobody waited for an answer any more.
-    if (status === undefined && x.outcome === "client-gone") return series.abandoned();
-    const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
-    series.ended(status, this.#failed(x, status), x.grpcStatus, endpointError(x), until - x.startedAt);
+    if (status === undefined && x.outcome === "client-gone") return;
+    if (hadNoContent(x, status)) series.began(status, this.#now() - x.startedAt);
+    series.ended(status, this.#failed(x, status), x.grpcStatus, endpointError(x));
   }
 
   #rule(x: Exchange, choice: OutboundChoice): RuleSeries {
@@ -379,15 +435,13 @@ export class ExchangeRecorder implements AttemptRecorder {
   }
 
   #count(series: Series, x: Exchange): void {
-    series.requests.add(1);
+    this.#request(x);
     const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
     const status = endpointStatus(x);
     // A request whose client went away before any answer has none, and is no failure of the endpoint.
     if (status === undefined && x.outcome === "client-gone") return;
-    const failure = this.#failed(x, status);
-    const until = x.firstByteAt > 0 ? x.firstByteAt : this.#now();
-    const from = x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
-    series.ended(status, failure, grpc ? grpcCode(x) : undefined, endpointError(x), until - from);
+    if (hadNoContent(x, status)) series.began(status, this.#now() - latencyFrom(x));
+    series.ended(status, this.#failed(x, status), grpc ? grpcCode(x) : undefined, endpointError(x));
   }
 
   #tap(x: Exchange): void {
@@ -428,6 +482,23 @@ export class ExchangeRecorder implements AttemptRecorder {
 }
 
 const HTTP = { kind: "http" } as const;
+
+/** The client left before there was any answer: Linkerd counts no end of it. */
+function wasAbandoned(x: Exchange): boolean {
+  return x.outcome === "client-gone" && x.response === undefined;
+}
+
+/**
+ * Whether an answer's time is yet to be noted at its end: what was made of a failure has no content, and a client may leave
+ * between head and content. Content that broke before its first frame has no time.
+ */
+function hadNoContent(x: Exchange, status: number | undefined): status is number {
+  return status !== undefined && !x.bodyBegun && (x.response === undefined || x.outcome !== "endpoint-failed");
+}
+
+function latencyFrom(x: Exchange): number {
+  return x.dispatchedAt > 0 ? x.dispatchedAt : x.startedAt;
+}
 
 function statusFor(x: Exchange, choice: OutboundChoice): number | undefined {
   if (choice.rule.classify.kind !== "grpc") return routeStatus(x);

@@ -201,6 +201,12 @@ export class HopProxy {
     const metrics = this.metrics.registry;
     const counting = new ExchangeRecorder({ direction, runtime, metrics, identity: () => undefined, tapped: () => {} });
     return {
+      permitted: (x) => counting.permitted(x),
+      routed: (x) => counting.routed(x),
+      sent: (x) => counting.sent(x),
+      dispatched: (x) => counting.dispatched(x),
+      began: (x) => counting.began(x),
+      answering: (x) => counting.answering(x),
       ended: (x) => {
         if (this.onEnded === undefined) this.ended.push(x);
         else this.onEnded(x);

@@ -201,7 +201,12 @@ function newTarget(deps: InboundParts, arrival: Arrival, road: InFlight): Target
     () => {},
   );
   // By the request's own version, after the mark of HTTP/1 carried in HTTP/2 was taken off.
-  const choose = (x: Exchange): Dispatcher => (x.request.version === "2" ? http2 : http1);
+  const choose = (x: Exchange): Dispatcher => {
+    const pool = x.request.version === "2" ? http2 : http1;
+    // One that waits for a connection in vain never came as far as the application.
+    if (pool.ready) deps.recorder.dispatched(x);
+    return pool;
+  };
   const stack = compose(
     [
       record(deps.recorder),
@@ -338,6 +343,7 @@ class Authorized implements Service {
   #permitted(x: Exchange, permit: Permit): void {
     x.permit = permit;
     x.route = permit.route.ref;
+    this.#deps.recorder.permitted(x);
     if (isAudit(permit.authorization)) this.#audited(x, permit);
     if (permit.rule.filters.length > 0) {
       const stop = filterRequest(permit.rule.filters, x.request, permit.match, this.#deps.rng);
@@ -357,6 +363,7 @@ class Authorized implements Service {
         );
       }
     }
+    this.#deps.recorder.sent(x);
     this.#inner.call(x);
   }
 

@@ -21,7 +21,7 @@ import { Dials } from "./dials.ts";
 import { type EndpointService, endpointService } from "./endpoint.ts";
 import { Slices } from "./slices.ts";
 import { Spares } from "./spares.ts";
-import { type Suspect, Suspicion } from "./suspicion.ts";
+import { isUnreached, type Suspect, Suspicion } from "./suspicion.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY.
 const MAX_QUEUED = 10_000;
@@ -261,6 +261,7 @@ export class Balancer implements Service, ResponseLayer, Timed {
     x.endpoint = slot.endpoint;
     x.dispatchedAt = now;
     x.observe(this);
+    this.#deps.recorder.dispatched(x);
     slot.attachment?.dispatch(x);
     return true;
   }
@@ -279,11 +280,13 @@ export class Balancer implements Service, ResponseLayer, Timed {
 
   onBody(x: Exchange): void {
     this.#measure(x);
+    this.#deps.recorder.began(x);
   }
 
   onEnd(x: Exchange): void {
     const slot = x.slot as Slot<EndpointService>;
-    this.#measure(x);
+    if (x.failure !== undefined && !x.measured && isUnreached(x.failure)) this.#unreached(x);
+    else this.#measure(x);
     const rule = x.choice?.rule.classify ?? { kind: "http" };
     const { response } = x;
     const failed =
@@ -323,6 +326,14 @@ export class Balancer implements Service, ResponseLayer, Timed {
         : parseRetryAfter(hint, this.#deps.runtime.clock.wallMs());
     const penaltyMs = penaltyOf(load, head.status, head.status === 200 ? x.grpcStatus : undefined, hintMs);
     if (penaltyMs !== undefined) this.#measure(x, penaltyMs);
+  }
+
+  /** Nobody is as quick as who refuses: counted for what it took, it would draw every request. */
+  #unreached(x: Exchange): void {
+    x.measured = true;
+    const now = this.#deps.runtime.clock.now();
+    const since = Math.min(x.dispatchedAt, now - this.#deps.config.connectTimeoutMs);
+    this.#set.measured(x.slot as Slot<EndpointService>, since, now);
   }
 
   #measure(x: Exchange, penaltyMs?: number): void {

@@ -142,6 +142,7 @@ export function distributed(backends: Backends, deps: OutboundDeps): Service & {
       const chosen = choice === undefined ? undefined : backends.pick(choice.rule.distribution);
       if (chosen === undefined) return x.fail(new ProxyError("load-shed"));
       x.backend = chosen.backend;
+      deps.recorder.sent(x);
       if (chosen.filters.length > 0) {
         const stop = filterRequest(chosen.filters, x.request, choice?.match, deps.rng);
         if (stop !== undefined) return x.fail(stopped(stop));

@@ -30,6 +30,8 @@ export class Forward implements Service, ResponseLayer {
     x.endpoint = this.#endpoint;
     x.dispatchedAt = this.#deps.runtime.clock.now();
     x.observe(this);
+    // One that waits for a connection in vain never came as far as the endpoint.
+    if (this.#service.ready) this.#deps.recorder.dispatched(x);
     this.#service.dispatch(x);
   }
 
@@ -39,11 +41,16 @@ export class Forward implements Service, ResponseLayer {
 
   onResponse(x: Exchange, head: ResponseHead): void {
     if (x.outcome === "refused") return;
+    this.#deps.recorder.dispatched(x);
     // The peer's proxy lost the program behind this very connection: ours is to notice (outbound.md §7.8).
     if (this.#endpoint.identity !== undefined && head.headers.get(H.l5dProxyConnection) === "close")
       x.server.closeAfter(x);
     stripPeerErrors(head);
     x.grpcStatus = grpcStatusOf(head.headers);
+  }
+
+  onBody(x: Exchange): void {
+    this.#deps.recorder.began(x);
   }
 
   onTrailers(x: Exchange, trailers: HeaderList): void {

@@ -33,7 +33,7 @@ export class OutboundHttp {
         record(deps.recorder),
         rescue({ informs: () => true }), // the one place where an error becomes an answer
         authority(originalDst), // HTTP/1 without Host means whom it dialled
-        routed(() => handle.current?.policy, version), // one decision, which later layers only read
+        routed(() => handle.current?.policy, version, deps.recorder), // one decision, which later layers only read
         retry(deps, (x) => this.#backends.isReady(x)), // attempts, each an exchange of its own; the rest passes through
         filtered(deps), // the route's filters
         deadline(deps.runtime.clock), // the route's timeouts

@@ -215,7 +215,9 @@ class TcpBalancer implements Timed {
 
   #measured(slot: Slot<undefined>, dispatchedAt: Millis, error: ProxyError | undefined): void {
     const now = this.#deps.runtime.clock.now();
-    this.#set.measured(slot, dispatchedAt, now);
+    // Who refuses is quick, and would draw every connection.
+    const since = error === undefined ? dispatchedAt : Math.min(dispatchedAt, now - this.#deps.config.connectTimeoutMs);
+    this.#set.measured(slot, since, now);
     if (error === undefined) this.#suspicion.worked(slot.endpoint.key);
     else this.#suspicion.failed(slot.endpoint.key, now);
   }

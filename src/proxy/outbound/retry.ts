@@ -197,6 +197,10 @@ class RetriedCall implements ClientSide, AttemptOwner {
   }
 
   ended(attempt: Attempt): void {
+    const { x } = attempt;
+    // We did not want its answer; nobody went away.
+    if (x.outcome === "client-gone" && x.response !== undefined && this.outer.outcome !== "client-gone")
+      x.outcome = "complete";
     this.#shared.deps.recorder.attempted(attempt.x);
   }
 

@@ -11,7 +11,14 @@ import {
   outboundHttp,
   requestLimits,
 } from "../policy/index.ts";
-import { asProxyError, type Exchange, type Layer, type ResponseLayer, stopped } from "../stack/index.ts";
+import {
+  type AttemptRecorder,
+  asProxyError,
+  type Exchange,
+  type Layer,
+  type ResponseLayer,
+  stopped,
+} from "../stack/index.ts";
 import type { OutboundDeps } from "./deps.ts";
 
 /** HTTP/1 that names no authority gets the one it dialled; `:80` is not spelled out (outbound.md §7.5). */
@@ -30,7 +37,7 @@ export function authority(originalDst: SocketAddress): Layer {
 }
 
 /** Chooses the route, once; later layers only read the choice. */
-export function routed(policy: () => OutboundPolicy | undefined, version: "1" | "2"): Layer {
+export function routed(policy: () => OutboundPolicy | undefined, version: "1" | "2", recorder: AttemptRecorder): Layer {
   const spoken = version === "2" ? "2" : "1.1";
   return {
     named: "routed",
@@ -52,6 +59,7 @@ export function routed(policy: () => OutboundPolicy | undefined, version: "1" | 
         if (choice.rule.allowRequestHeaders) choice.limits = requestLimits(choice.rule, x.request.headers);
         const { canonical } = choice.http;
         if (canonical !== undefined) x.request.headers.set(H.l5dDstCanonical, canonical);
+        recorder.routed(x);
         inner.call(x);
       },
     }),

@@ -125,6 +125,8 @@ export class Exchange {
   endpoint: Endpoint | undefined;
   /** Each attempt at answering it was an exchange of its own, and was recorded as such. */
   attempted = false;
+  /** The recorder's own: the series that count it, once it has been dispatched. */
+  series: unknown;
   /** The balancer's own: which of its endpoints was taken, and whether the answer was timed. */
   slot: unknown;
   measured = false;
@@ -180,6 +182,11 @@ export class Exchange {
     if (this.client !== undefined) this.client.sendEnd(this, trailers);
     else this.#keptTrailers = trailers;
     this.#maybeEnd();
+  }
+
+  /** Whether the first frame of the answer's content went by, or it has none. */
+  get bodyBegun(): boolean {
+    return this.#bodyBegun;
   }
 
   /** True if the client driver may send the head with END_STREAM: nothing follows. */

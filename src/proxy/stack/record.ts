@@ -1,8 +1,20 @@
 import type { Exchange } from "./exchange.ts";
 import type { Layer, ResponseLayer, Service } from "./service.ts";
 
-/** Counts, taps and logs exchanges: one call when an exchange ends, nothing allocated before. */
+/**
+ * Counts, taps and logs exchanges. What has begun counts at once, an hour before it ends if need be; nothing is allocated
+ * for that.
+ * @see telemetry.md §1.1, §1.4 – §1.6
+ */
 export interface Recorder {
+  /** The port's policy lets it through. */
+  permitted(x: Exchange): void;
+  /** It goes to its route's backend, or to the application: once per attempt. */
+  sent(x: Exchange): void;
+  /** It goes to an endpoint that can be reached or tried. Once per attempt counts, however often this is said. */
+  dispatched(x: Exchange): void;
+  /** The first frame of the content that answers it, or its end. */
+  answering(x: Exchange): void;
   ended(x: Exchange): void;
 }
 
@@ -20,6 +32,10 @@ export interface RetryMeter {
 
 /** A recorder for the side that sends requests again. An attempt is an exchange of its own. */
 export interface AttemptRecorder extends Recorder {
+  /** It has a route. */
+  routed(x: Exchange): void;
+  /** As {@link Recorder.answering}, of the endpoint of one attempt. */
+  began(x: Exchange): void;
   /** Once per attempt of an exchange whose {@link Exchange.attempted} is set. */
   attempted(x: Exchange): void;
   retries(x: Exchange): RetryMeter;
@@ -42,6 +58,10 @@ class Record implements Service, ResponseLayer {
   call(x: Exchange): void {
     x.observe(this);
     this.#inner.call(x);
+  }
+
+  onBody(x: Exchange): void {
+    this.#recorder.answering(x);
   }
 
   onEnd(x: Exchange): void {

@@ -31,6 +31,8 @@ const MAX_IDLE = 1_000;
 
 /** HTTP/1 connections to one endpoint. Opened per request, kept idle for a moment, never shared between authorities. */
 export class Http1Pool implements Dispatcher, Http1Owner, Timed {
+  /** Nothing waits here: each exchange has a connection, or opens one. */
+  readonly ready = true;
   readonly #runtime: Runtime;
   readonly #target: ConnectTarget;
   readonly #options: PoolOptions;

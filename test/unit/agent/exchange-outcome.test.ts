@@ -103,6 +103,8 @@ describe("at the route", () => {
     ["another reset", exchange("endpoint-failed", undefined, reset(2), { version: "2" }), undefined, "RESET"],
     ["an answer cut short", exchange("endpoint-failed", 200, new ProxyError("endpoint-reset")), 200, "IO"],
     ["something else", exchange("refused", 500, new ProxyError("unexpected")), undefined, "UNKNOWN"],
+    ["a client that left before the answer", exchange("client-gone", undefined), undefined, ""],
+    ["a client that left in its middle", exchange("client-gone", 200), 200, "UNKNOWN"],
   ])("%s", (_name, x, status, error) => {
     expect([routeStatus(x), routeError(x)]).toEqual([status, error]);
   });
