@@ -19,7 +19,7 @@ let called: Promise<ServerHttp2Stream>;
 beforeEach(async () => {
   const app = createServer();
   called = new Promise((resolve) =>
-    app.on("stream", (stream, headers) => {
+    app.on("stream", (stream: ServerHttp2Stream, headers) => {
       stream.on("error", () => {});
       if (headers[":path"] === "/warm") {
         stream.respond({ ":status": 200 });

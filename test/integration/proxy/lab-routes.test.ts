@@ -3,9 +3,8 @@
  * EgressNetworks and mirrored Services, read as the agent reads it, and carried by the running proxy.
  */
 import { createServer as createHttp } from "node:http";
-import { createServer as createHttp2, type ServerHttp2Stream } from "node:http2";
 import { connect, createServer as createTcp, type Server } from "node:net";
-import { connect as connectTls, createServer as createTls, type TLSSocket } from "node:tls";
+import { connect as connectTls, createServer as createTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
 import { endpointMessage } from "../../../src/lab/linkerd/endpoint.ts";
@@ -16,8 +15,9 @@ import { destination } from "../../../src/proto/index.ts";
 import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
 import { decodeEndpoint } from "../../../src/proxy/discovery/endpoints.ts";
 import type { OutboundPolicy } from "../../../src/proxy/policy/index.ts";
-import { decodeTransportHeader, TRANSPORT_ALPN } from "../../../src/proxy/wire/transport-header/index.ts";
+import { TRANSPORT_ALPN } from "../../../src/proxy/wire/transport-header/index.ts";
 import { ask, Balanced, endpointOf } from "../../support/balanced.ts";
+import { GATEWAY, Gateway } from "../../support/gateway.ts";
 import { CLIENT_NAME } from "../../support/hops.ts";
 import { askOutboundPolicy, labCluster } from "../../support/lab-cluster.ts";
 import { ipv4 } from "../../support/mesh-messages.ts";
@@ -207,41 +207,10 @@ describe("an EgressNetwork", () => {
 });
 
 describe("a mirrored Service", () => {
-  const GATEWAY = "linkerd-gateway.linkerd-multicluster.serviceaccount.identity.linkerd.cluster.local";
   const REMOTE = "web.ns.svc.cluster.local:80";
 
-  /** Another cluster's gateway: mutual TLS, then a header that names the Service behind it. */
   async function gateway(authority: Authority) {
-    const leaf = await authority.issue({ dns: [GATEWAY] });
-    const requests: Record<string, unknown>[] = [];
-    const inner = createHttp2();
-    inner.on("stream", (stream: ServerHttp2Stream, headers) => {
-      const { host, "l5d-dst-canonical": canonical } = headers;
-      Object.assign(requests.at(-1) ?? {}, { authority: headers[":authority"], host, canonical });
-      stream.respond({ ":status": 200 });
-      stream.end("far");
-    });
-    const server = createTls(
-      {
-        key: leaf.keyPem,
-        cert: leaf.certificatePem,
-        ca: authority.certificatePem,
-        requestCert: true,
-        ALPNProtocols: [TRANSPORT_ALPN],
-      },
-      (socket: TLSSocket) => {
-        socket.on("error", () => {});
-        socket.once("data", (chunk: Buffer) => {
-          const header = decodeTransportHeader(chunk);
-          if (header.kind !== "done") return void socket.destroy();
-          const client = socket.getPeerX509Certificate()?.subjectAltName;
-          requests.push({ ...header.value, alpn: socket.alpnProtocol, client });
-          socket.pause();
-          socket.unshift(chunk.subarray(header.consumed));
-          inner.emit("connection", socket);
-        });
-      },
-    );
+    const { server, requests } = await Gateway.make(authority, "far");
     const { address } = await endpoint(server);
     return { address, requests };
   }
