@@ -84,6 +84,9 @@ export function passedOnReason(code: number): number {
 
 // An endpoint that refuses every time is not asked for ever.
 const MAX_RESENDS = 3;
+// So much of a request's content is kept until its answer begins: what an endpoint refuses to begin with (RFC 9113 §8.7)
+// can then go elsewhere. A call of gRPC has content, always.
+const RESEND_BYTES = 16 * 1024;
 
 /**
  * One request with its response. Everything that layers decide about it is written here, once; nothing else is
@@ -149,6 +152,9 @@ export class Exchange {
   #keptTrailers: HeaderList | undefined;
   /** The head was all that an endpoint was sent. */
   #headOnly = false;
+  /** What it was sent after the head, copied; undefined: nothing, too much, or it cannot refuse. */
+  #sent: Buffer[] | undefined;
+  #sentBytes = 0;
   #resends = 0;
 
   constructor(server: ServerSide, peer: Peer, request: RequestHead, endStream: boolean, now: Millis) {
@@ -171,7 +177,10 @@ export class Exchange {
     this.requestBytes += view.length;
     if (endStream) this.requestEnded = true;
     if (this.ended) return true;
-    if (this.client !== undefined) return this.client.sendData(this, view, endStream);
+    if (this.client !== undefined) {
+      if (this.#sent !== undefined) this.#remember(view);
+      return this.client.sendData(this, view, endStream);
+    }
     if (view.length > 0) (this.#keptBody ??= new ByteQueue()).push(view);
     return false;
   }
@@ -179,8 +188,8 @@ export class Exchange {
   requestEnd(trailers: HeaderList | undefined): void {
     this.requestEnded = true;
     if (this.ended) return;
-    if (this.client !== undefined) this.client.sendEnd(this, trailers);
-    else this.#keptTrailers = trailers;
+    this.#keptTrailers = trailers;
+    this.client?.sendEnd(this, trailers);
     this.#maybeEnd();
   }
 
@@ -197,15 +206,22 @@ export class Exchange {
   /**
    * Called by a client driver when it has sent the head: request bytes kept so far go out, later ones go straight
    * through.
+   * @param mayRefuse - The endpoint may refuse to begin, and then surely did nothing: see {@link mayResend}.
    */
-  attach(client: ClientSide, headOnly: boolean): void {
+  attach(client: ClientSide, headOnly: boolean, mayRefuse = false): void {
     this.client = client;
     this.#headOnly = headOnly;
     if (headOnly) return;
+    this.#sent = mayRefuse ? [] : undefined;
+    this.#sentBytes = 0;
     const kept = this.#keptBody;
     this.#keptBody = undefined;
     let writable = true;
-    if (kept !== undefined) for (const view of kept.views) writable = client.sendData(this, view, false);
+    if (kept !== undefined)
+      for (const view of kept.views) {
+        if (this.#sent !== undefined) this.#remember(view);
+        writable = client.sendData(this, view, false);
+      }
     if (this.requestEnded) client.sendEnd(this, this.#keptTrailers);
     else if (writable && kept !== undefined) this.server.resumeRequest(this);
   }
@@ -236,6 +252,7 @@ export class Exchange {
   respond(head: ResponseHead, endStream: boolean, now: Millis): void {
     if (this.ended || this.responseStarted) return;
     this.response = head;
+    this.#sent = undefined;
     this.firstByteAt = now;
     for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onResponse?.(this, head);
     this.responseStarted = true;
@@ -342,14 +359,30 @@ export class Exchange {
   }
 
   /**
-   * Takes the exchange back from an endpoint that refused to begin with it. True, a few times, if nothing but the head
-   * was sent: then it can be sent again as it is.
+   * Takes the exchange back from an endpoint that refused to begin with it. True, a few times, if all that it was sent is
+   * known: then it can be sent again as it is.
    */
   mayResend(): boolean {
-    if (!this.#headOnly || this.responseStarted || this.ended || this.#resends >= MAX_RESENDS) return false;
+    const sent = this.#sent;
+    if (!this.#headOnly && sent === undefined) return false;
+    if (this.responseStarted || this.ended || this.#resends >= MAX_RESENDS) return false;
     this.#resends++;
+    this.#sent = undefined;
     this.detach();
+    if (sent !== undefined && sent.length > 0) {
+      const again = new ByteQueue();
+      for (const view of sent) again.push(view);
+      this.#keptBody = again;
+    }
     return true;
+  }
+
+  #remember(view: Buffer): void {
+    if (view.length === 0) return;
+    this.#sentBytes += view.length;
+    // The chunk that a view is of may be large, and is not ours to keep.
+    if (this.#sentBytes <= RESEND_BYTES) this.#sent?.push(Buffer.from(view));
+    else this.#sent = undefined;
   }
 
   /** Detaches a failed endpoint so that a layer can dispatch the request again. Only before any body was passed on. */
@@ -375,6 +408,7 @@ export class Exchange {
   #end(): void {
     this.ended = true;
     this.#keptBody = undefined;
+    this.#sent = undefined;
     for (let i = this.#layers.length - 1; i >= 0; i--) this.#layers[i]?.onEnd?.(this);
   }
 }

@@ -207,7 +207,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     x.clientStream = stream;
     const headOnly = x.requestIsHeadOnly;
     this.machine.sendRequest(stream, x.request, headOnly);
-    x.attach(this, headOnly);
+    x.attach(this, headOnly, true);
     return true;
   }
 
