@@ -4,53 +4,8 @@
  */
 import { HeaderList, headerName } from "../../src/proxy/core/header.ts";
 import type { RequestHead, ResponseHead } from "../../src/proxy/core/http.ts";
-import type { ByteSink } from "../../src/proxy/core/machine.ts";
 import { detectHttp, Http1Client, Http1Server, stripHopByHop } from "../../src/proxy/wire/http1/index.ts";
-
-const ROUNDS = 9;
-const ROUND_MS = 150;
-
-/** A sink that starts over when it is emptied. */
-class BenchSink implements ByteSink {
-  buffer = Buffer.alloc(1 << 20);
-  end = 0;
-  reserve(_bytes: number): number {
-    return this.end;
-  }
-  commit(end: number): void {
-    this.end = end;
-  }
-  append(view: Buffer): void {
-    view.copy(this.buffer, this.end);
-    this.end += view.length;
-  }
-}
-
-function measure(name: string, run: () => void): void {
-  for (let i = 0; i < 20_000; i++) run();
-  const figures: number[] = [];
-  let calls = 0;
-  let bytes = 0;
-  for (let round = 0; round < ROUNDS; round++) {
-    globalThis.gc?.();
-    const heap = process.memoryUsage().heapUsed;
-    const start = performance.now();
-    let count = 0;
-    // The young generation takes some megabytes before a collection: the first calls tell what is allocated.
-    for (; count < 200; count++) run();
-    const grown = process.memoryUsage().heapUsed - heap;
-    while (performance.now() - start < ROUND_MS) for (let i = 0; i < 100; i++, count++) run();
-    figures.push(((performance.now() - start) * 1e6) / count);
-    if (grown >= 0) {
-      bytes += grown;
-      calls += 200;
-    }
-  }
-  figures.sort((a, b) => a - b);
-  const median = figures[ROUNDS >> 1] as number;
-  const allocated = calls === 0 ? "?" : Math.round(bytes / calls).toString();
-  console.log(`${name.padEnd(58)} ${median.toFixed(0).padStart(7)} ns ${allocated.padStart(7)} B`);
-}
+import { BenchSink, measure } from "./measure.ts";
 
 function list(...fields: readonly (readonly [string, string])[]): HeaderList {
   const headers = new HeaderList();
@@ -149,7 +104,7 @@ const client = new Http1Client(
 console.log(`request head ${requestText.length} B, response head ${responseText.length} B, Node ${process.version}`);
 
 const nextRequest = ring(requestText);
-measure("server: read a request of 8 fields, answer 204", () => {
+measure("server: read a request of 8 fields, answer 204", 1, () => {
   server.receive(nextRequest(), 0);
   server.sendHead(noContent, true);
   server.advance(0);
@@ -157,14 +112,14 @@ measure("server: read a request of 8 fields, answer 204", () => {
 });
 
 const tinyRequest = ring("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-measure("server: read a request of 1 field, answer 204", () => {
+measure("server: read a request of 1 field, answer 204", 1, () => {
   server.receive(tinyRequest(), 0);
   server.sendHead(noContent, true);
   server.advance(0);
   down.end = 0;
 });
 
-measure("server: the same, answer with a head of 6 fields and 27 B", () => {
+measure("server: the same, answer with a head of 6 fields and 27 B", 1, () => {
   server.receive(tinyRequest(), 0);
   server.sendHead(response, false);
   server.sendData(content);
@@ -173,7 +128,7 @@ measure("server: the same, answer with a head of 6 fields and 27 B", () => {
   down.end = 0;
 });
 
-measure("server: the same, answer with one chunk of 27 B", () => {
+measure("server: the same, answer with one chunk of 27 B", 1, () => {
   server.receive(tinyRequest(), 0);
   server.sendHead(chunkedResponse, false);
   server.sendData(content);
@@ -185,17 +140,17 @@ measure("server: the same, answer with one chunk of 27 B", () => {
 const nextResponse = ring(responseText + body);
 const tinyResponse = ring("HTTP/1.1 204 No Content\r\n\r\n");
 const tiny: RequestHead = { ...request, path: "/", headers: list(["Host", "a"]) };
-measure("client: write a request of 1 field, read 204", () => {
+measure("client: write a request of 1 field, read 204", 1, () => {
   client.sendHead(tiny, true);
   client.receive(tinyResponse(), 0);
   up.end = 0;
 });
-measure("client: write a request of 8 fields, read 204", () => {
+measure("client: write a request of 8 fields, read 204", 1, () => {
   client.sendHead(request, true);
   client.receive(tinyResponse(), 0);
   up.end = 0;
 });
-measure("client: write a request of 1 field, read 6 fields and 27 B", () => {
+measure("client: write a request of 1 field, read 6 fields and 27 B", 1, () => {
   client.sendHead(tiny, true);
   client.receive(nextResponse(), 0);
   up.end = 0;
@@ -203,7 +158,7 @@ measure("client: write a request of 1 field, read 6 fields and 27 B", () => {
 
 const wholeRequest = ring(requestText);
 const wholeResponse = ring(responseText + body);
-measure("whole exchange: both heads read, stripped and written", () => {
+measure("whole exchange: both heads read, stripped and written", 1, () => {
   server.receive(wholeRequest(), 0);
   const head = last as RequestHead;
   stripHopByHop(head.headers);
@@ -222,14 +177,14 @@ measure("whole exchange: both heads read, stripped and written", () => {
 const chunked = ring(
   `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${"400\r\n"}${"a".repeat(1024)}\r\n0\r\n\r\n`,
 );
-measure("client: write a request of 1 field, read a chunk of 1 KiB", () => {
+measure("client: write a request of 1 field, read a chunk of 1 KiB", 1, () => {
   client.sendHead(tiny, true);
   client.receive(chunked(), 0);
   up.end = 0;
 });
 
 const split = ring(requestText);
-measure("server: a request of 8 fields in two reads, answer 204", () => {
+measure("server: a request of 8 fields in two reads, answer 204", 1, () => {
   const chunk = split();
   server.receive(chunk.subarray(0, 200), 0);
   server.receive(chunk.subarray(200), 0);
@@ -239,6 +194,6 @@ measure("server: a request of 8 fields in two reads, answer 204", () => {
 });
 
 const first = Buffer.from(requestText, "latin1");
-measure("detect HTTP/1", () => {
+measure("detect HTTP/1", 1, () => {
   if (detectHttp(first) !== "http1") throw new Error("not detected");
 });

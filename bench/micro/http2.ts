@@ -4,57 +4,11 @@
  */
 import { HeaderList, headerName } from "../../src/proxy/core/header.ts";
 import type { RequestHead, ResponseHead } from "../../src/proxy/core/http.ts";
-import type { ByteSink } from "../../src/proxy/core/machine.ts";
 import { encodeRstStream } from "../../src/proxy/wire/http2/frame/index.ts";
 import { HeaderBlock, HpackDecoder, HpackEncoder } from "../../src/proxy/wire/http2/hpack/index.ts";
-import { Http2Client, Http2Server, type Http2Stream } from "../../src/proxy/wire/http2/index.ts";
+import { Http2Client, Http2Server, type Http2Stream, PREFACE } from "../../src/proxy/wire/http2/index.ts";
 import { HeaderWriter } from "../../src/proxy/wire/http2/writer.ts";
-
-const ROUNDS = 9;
-const ROUND_MS = 150;
-
-/** A sink that starts over when it is emptied. */
-class BenchSink implements ByteSink {
-  buffer = Buffer.alloc(1 << 20);
-  end = 0;
-  reserve(bytes: number): number {
-    if (this.end + bytes > this.buffer.length) throw new Error("the benchmark's sink is full");
-    return this.end;
-  }
-  commit(end: number): void {
-    this.end = end;
-  }
-  append(view: Buffer): void {
-    view.copy(this.buffer, this.end);
-    this.end += view.length;
-  }
-}
-
-function measure(name: string, perCall: number, run: () => void): void {
-  for (let i = 0; i < 2_000; i++) run();
-  const figures: number[] = [];
-  let calls = 0;
-  let bytes = 0;
-  for (let round = 0; round < ROUNDS; round++) {
-    globalThis.gc?.();
-    const heap = process.memoryUsage().heapUsed;
-    const start = performance.now();
-    let count = 0;
-    // The young generation takes some megabytes before a collection: the first calls tell what is allocated.
-    for (; count < 200; count++) run();
-    const grown = process.memoryUsage().heapUsed - heap;
-    while (performance.now() - start < ROUND_MS) for (let i = 0; i < 100; i++, count++) run();
-    figures.push(((performance.now() - start) * 1e6) / (count * perCall));
-    if (grown >= 0) {
-      bytes += grown;
-      calls += 200 * perCall;
-    }
-  }
-  figures.sort((a, b) => a - b);
-  const median = figures[ROUNDS >> 1] as number;
-  const allocated = calls === 0 ? "?" : Math.round(bytes / calls).toString();
-  console.log(`${name.padEnd(58)} ${median.toFixed(0).padStart(7)} ns ${allocated.padStart(7)} B`);
-}
+import { BenchSink, measure } from "./measure.ts";
 
 function list(fields: readonly (readonly [string, string])[]): HeaderList {
   const headers = new HeaderList();
@@ -215,12 +169,56 @@ function exchangeBenchmarks(content: number): void {
   });
 }
 
+/** Frames of one connection as a server reads them, a hundred a read; `stream` is open. */
 function frameBenchmarks(): void {
   const sink = new BenchSink();
   measure("encode RST_STREAM", 100, () => {
     sink.end = 0;
     for (let i = 0; i < 100; i++) encodeRstStream(sink, i, 8);
   });
+  const ignore = () => {};
+  const server: Http2Server = new Http2Server(
+    {
+      onRequest: ignore,
+      onData: (stream, view) => server.credit(stream, view.length),
+      onTrailers: ignore,
+      onReset: ignore,
+      onWritable: ignore,
+      onGoaway: ignore,
+      onConnectionError: (error) => {
+        throw error;
+      },
+      onEnd: ignore,
+    },
+    sink,
+  );
+  const head = new BenchSink();
+  new HeaderWriter(head, new HpackEncoder(), 16_384).writeRequest(1, REQUEST, false);
+  server.start(0);
+  server.receive(Buffer.concat([PREFACE, frame(4, 0, 0), head.buffer.subarray(0, head.end)]), 0);
+  // Each read in a period of its own: what a flood would be is not counted.
+  let now = 0;
+  const read = (name: string, one: Buffer) => {
+    const bytes = Buffer.concat(Array.from({ length: 100 }, () => one));
+    measure(`read ${name}`, 100, () => {
+      sink.end = 0;
+      now += 20_000;
+      server.receive(bytes, now);
+    });
+  };
+  read("DATA of 100 B, credited", frame(0, 1, 100));
+  read("DATA of 600 B, credited", frame(0, 1, 600));
+  read("PING, answered", frame(6, 0, 8));
+  read("PRIORITY, ignored", frame(2, 1, 5));
+}
+
+/** A frame without flags and with a payload of zeros. */
+function frame(type: number, streamId: number, bytes: number): Buffer {
+  const all = Buffer.alloc(9 + bytes);
+  all.writeUIntBE(bytes, 0, 3);
+  all[3] = type;
+  all.writeUInt32BE(streamId, 5);
+  return all;
 }
 
 console.log(`Node ${process.version}, ${process.arch}; per head, frame or exchange`);
