@@ -30,6 +30,6 @@ if (!isMainThread && parentPort !== null) {
   ]);
   const target = TARGETS.find((each) => each.name === name);
   if (target === undefined) throw new Error(`no target ${name}`);
-  const { corpus, inputs } = fuzz(target, { ...options, guide: new Guide(target.covers) });
+  const { corpus, inputs } = fuzz(target, { ...options, brief: true, guide: new Guide(target.covers) });
   parentPort.postMessage({ found: corpus.slice(target.seeds.length), inputs });
 }

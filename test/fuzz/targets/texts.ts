@@ -18,6 +18,8 @@ const query = (name: string, type: number, more = "") =>
     Buffer.from(more, "hex"),
   ]);
 
+const ANSWERS = [[], ["10.0.0.1", "fd00::1"], Array.from({ length: 200 }, (_, i) => `10.0.0.${i}`)];
+
 const dns: FuzzTarget = {
   name: "dns-query",
   seeds: [query("web.shop.svc.cluster.local", 1), query("a.b", 28, "00002904d000000000000000"), query("x", 255)],
@@ -31,7 +33,7 @@ const dns: FuzzTarget = {
       return undefined;
     }
     if (/[A-Z]/.test(decoded.name)) throw new Error("not in lower case");
-    for (const addresses of [[], ["10.0.0.1", "fd00::1"], Array.from({ length: 200 }, (_, i) => `10.0.0.${i}`)]) {
+    for (const addresses of ANSWERS) {
       for (const stream of [true, false]) {
         const reply = {
           code: addresses.length === 0 ? NAME_ERROR : 0,
@@ -88,6 +90,8 @@ const overrides: FuzzTarget = {
   },
 };
 
+const HUNDRED = "a".repeat(100);
+
 const patterns: FuzzTarget = {
   name: "policy-pattern",
   seeds: ["/foo/[a-z]+", "(?i)a|b*", "^(a+)+$", "\\d{3}", "[^/]+"].map(ascii),
@@ -97,7 +101,7 @@ const patterns: FuzzTarget = {
     const source = Buffer.concat(pieces).toString("latin1").slice(0, 60);
     const test = compilePattern(source);
     // Linear in the text, which a stranger sends; how much a pattern costs is its operator's choice, hence the short one.
-    if (test !== undefined && typeof test("a".repeat(100)) !== "boolean") throw new Error("neither yes nor no");
+    if (test !== undefined && typeof test(HUNDRED) !== "boolean") throw new Error("neither yes nor no");
     return undefined;
   },
 };
