@@ -119,7 +119,8 @@ export function fuzz(target: FuzzTarget, options: FuzzOptions): FuzzReport {
   }
 
   const grownBytes = usedBefore === 0 ? 0 : Math.max(0, used() - usedBefore);
-  if (grownBytes > MAX_KEPT_BYTES && options.brief !== true) throw new Error(`${target.name}: memory grew by ${grownBytes} bytes (seed ${seed})`);
+  if (grownBytes > MAX_KEPT_BYTES && options.brief !== true)
+    throw new Error(`${target.name}: memory grew by ${grownBytes} bytes (seed ${seed})`);
   let keptBytes = 0;
   for (const input of corpus.slice(-200)) keptBytes = Math.max(keptBytes, kept(target, input));
   if (keptBytes > MAX_KEPT_BYTES) throw new Error(`${target.name}: an input keeps ${keptBytes} bytes (seed ${seed})`);
