@@ -36,6 +36,7 @@ type BalancerDispatch = Extract<Dispatch, { kind: "balancer" }>;
  * is ready, up to the fail-fast time; after it they are refused at once until one is.
  */
 export class Balancer implements Service, ResponseLayer, Timed {
+  wheelTick: number | undefined;
   readonly #deps: OutboundDeps;
   readonly #set: EndpointSet<EndpointService>;
   readonly #handle: EndpointsHandle;

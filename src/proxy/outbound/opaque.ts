@@ -107,6 +107,7 @@ export class OutboundOpaque {
 
 /** Picks an endpoint per connection, by connect latency and attempts under way. */
 class TcpBalancer implements Timed {
+  wheelTick: number | undefined;
   readonly #deps: OutboundDeps;
   readonly #backend: Backend;
   readonly #set: EndpointSet<undefined>;

@@ -24,6 +24,7 @@ const EMPTY = Buffer.alloc(0);
  * of the turn, keeps the machine's timer on the wheel.
  */
 export abstract class Connection implements Timed {
+  wheelTick: number | undefined;
   readonly socket: Socket;
   protected readonly runtime: Runtime;
   protected readonly writer: SocketWriter;

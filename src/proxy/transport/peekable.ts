@@ -18,6 +18,7 @@ const NOTHING = Buffer.alloc(0);
 
 /** Reads the first bytes of a paused socket and gives both back: the socket, paused, and every byte read from it. */
 export class Peek implements Timed {
+  wheelTick: number | undefined;
   readonly #socket: Socket;
   readonly #decider: PeekDecider;
   readonly #runtime: Runtime;

@@ -33,6 +33,7 @@ const MAX_IDLE = 1_000;
 export class Http1Pool implements Dispatcher, Http1Owner, Timed {
   /** Nothing waits here: each exchange has a connection, or opens one. */
   readonly ready = true;
+  wheelTick: number | undefined;
   readonly #runtime: Runtime;
   readonly #target: ConnectTarget;
   readonly #options: PoolOptions;
@@ -165,6 +166,7 @@ const MAX_WAITING = 10_000;
 
 /** The one HTTP/2 connection to an endpoint: opened when told to or for a request, not before the backoff has passed. */
 export class Http2Pool implements Dispatcher, Http2Owner, Timed {
+  wheelTick: number | undefined;
   readonly #runtime: Runtime;
   readonly #target: ConnectTarget;
   readonly #options: Http2PoolOptions;

@@ -36,6 +36,7 @@ export function relay(a: Tunnel, b: Tunnel, runtime: Runtime, onClosed: () => vo
 
 /** Gives up a relay in which nothing moves: peers that are gone answer no keep-alive, but some are only forgotten. */
 class RelayIdle implements Timed {
+  wheelTick: number | undefined;
   readonly #a: Tunnel;
   readonly #b: Tunnel;
   readonly #runtime: Runtime;

@@ -17,7 +17,7 @@ let scheduled = false;
 function flushDirty(): void {
   scheduled = false;
   for (let i = 0; i < dirty.length; i++) dirty[i]?.flush();
-  dirty.length = 0;
+  while (dirty.length > 0) dirty.pop();
 }
 
 /**

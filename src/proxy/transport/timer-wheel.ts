@@ -2,6 +2,8 @@ import type { Millis } from "../core/clock.ts";
 
 /** Something with a deadline. The wheel asks again when the slot comes round, so moving a deadline later is free. */
 export interface Timed {
+  /** The wheel's own: the tick of the slot where it waits, undefined while it waits in none. */
+  wheelTick: number | undefined;
   /** When to be called; undefined = not any more. */
   timeoutAt(): Millis | undefined;
   expire(now: Millis): void;
@@ -12,11 +14,11 @@ const SLOTS = 600;
 
 /**
  * One coarse timer for all connections of a worker: fires up to 100 ms late, never early. An entry costs a set
- * membership, not a timer object.
+ * membership, not a timer object, and waits in one wheel only.
  */
 export class TimerWheel {
   readonly #slots: Set<Timed>[] = Array.from({ length: SLOTS }, () => new Set<Timed>());
-  readonly #slotOf = new Map<Timed, number>();
+  #size = 0;
   readonly #now: () => Millis;
   #tick: number;
   #timer: NodeJS.Timeout | undefined;
@@ -37,7 +39,7 @@ export class TimerWheel {
   }
 
   get size(): number {
-    return this.#slotOf.size;
+    return this.#size;
   }
 
   /** Adds an entry, or moves it if it is due earlier than where it waits. */
@@ -46,19 +48,20 @@ export class TimerWheel {
     if (at === undefined) return;
     // The slot after the deadline: never early. Far deadlines wait in the last slot and are asked again there.
     const due = Math.min(Math.max(Math.ceil(at / SLOT_MS), this.#tick + 1), this.#tick + SLOTS - 1);
-    const present = this.#slotOf.get(entry);
+    const present = entry.wheelTick;
     if (present !== undefined) {
       if (present <= due) return;
       this.#slots[present % SLOTS]?.delete(entry);
-    }
-    this.#slotOf.set(entry, due);
+    } else this.#size++;
+    entry.wheelTick = due;
     this.#slots[due % SLOTS]?.add(entry);
   }
 
   disarm(entry: Timed): void {
-    const at = this.#slotOf.get(entry);
+    const at = entry.wheelTick;
     if (at === undefined) return;
-    this.#slotOf.delete(entry);
+    entry.wheelTick = undefined;
+    this.#size--;
     this.#slots[at % SLOTS]?.delete(entry);
   }
 
@@ -74,7 +77,8 @@ export class TimerWheel {
       if (slot === undefined || slot.size === 0) continue;
       const entries = [...slot];
       slot.clear();
-      for (const entry of entries) this.#slotOf.delete(entry);
+      this.#size -= entries.length;
+      for (const entry of entries) entry.wheelTick = undefined;
       for (const entry of entries) {
         const at = entry.timeoutAt();
         if (at === undefined) continue;

@@ -23,7 +23,7 @@ function flushDirty(): void {
   scheduled = false;
   // A flush may make other writers dirty (a resumed peer): they are appended and served in the same pass.
   for (let i = 0; i < dirty.length; i++) dirty[i]?.flush();
-  dirty.length = 0;
+  while (dirty.length > 0) dirty.pop();
 }
 
 /**

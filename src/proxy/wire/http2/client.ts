@@ -50,7 +50,7 @@ export class Http2Client extends Http2Connection {
     const stream = new Http2Stream(this.nextStreamId, this.peer.streamWindowBytes, this.streamWindowBytes);
     stream.context = context;
     this.nextStreamId += 2;
-    this.streams.set(stream.id, stream);
+    this.streams.add(stream);
     return stream;
   }
 
@@ -158,7 +158,8 @@ export class Http2Client extends Http2Connection {
   protected override onGoawayReceived(lastStreamId: number, code: number): void {
     this.goingAway = true;
     for (const stream of this.streams.values()) {
-      if (stream.id <= lastStreamId) continue;
+      // A stream that is told of its end may end another one.
+      if (stream.id <= lastStreamId || stream.closed) continue;
       this.closedStreams.add(stream.id, false);
       this.close(stream);
       this.#handler.onReset(stream, ErrorCode.refusedStream, true);

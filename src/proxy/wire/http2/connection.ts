@@ -42,6 +42,7 @@ import { type FrameListener, FrameReader } from "./reader.ts";
 import { Sender, type SenderListener } from "./sender.ts";
 import { MIN_MAX_FRAME_BYTES, PeerSettings, SettingId } from "./settings.ts";
 import type { Http2Stream } from "./stream.ts";
+import { StreamTable } from "./stream-table.ts";
 import { HeaderWriter } from "./writer.ts";
 
 /** RFC 9113 §5.1.1. */
@@ -78,7 +79,7 @@ const STREAMS_AT_FULL_SPEED = 4;
 export abstract class Http2Connection implements Machine, FrameListener, SenderListener {
   protected readonly config: Http2Config;
   protected readonly sink: ByteSink;
-  protected readonly streams = new Map<number, Http2Stream>();
+  protected readonly streams = new StreamTable();
   protected readonly block: HeaderBlock;
   protected readonly writer: HeaderWriter;
   protected readonly sender: Sender;
@@ -836,6 +837,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.#shutdownDeadline = NEVER;
     this.#blockBytes = NO_BYTES;
     for (const stream of this.streams.values()) {
+      if (stream.closed) continue;
       stream.closed = true;
       this.sender.drop(stream);
       this.#handler.onReset(stream, code, remote);

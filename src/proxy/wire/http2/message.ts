@@ -79,7 +79,12 @@ function hasRequestPseudo(block: HeaderBlock): boolean {
 
 /** The head of a response whose {@link responseFault} is undefined. */
 export function responseHead(block: HeaderBlock): ResponseHead {
-  return { status: Number(block.status), version: "2", headers: block.headers, reason: undefined };
+  return { status: digits(block.status as string), version: "2", headers: block.headers, reason: undefined };
+}
+
+/** Three digits, as the decoder saw. `Number` of a text goes through the runtime. */
+function digits(text: string): number {
+  return text.charCodeAt(0) * 100 + text.charCodeAt(1) * 10 + text.charCodeAt(2) - 48 * 111;
 }
 
 /** What is malformed about a block as a trailer section (RFC 9113 §8.1), undefined if nothing. */

@@ -104,7 +104,7 @@ export class Http2Server extends Http2Connection {
     stream.remoteEnded = endStream;
     stream.expectedBytes = expected;
     stream.isConnect = isConnect;
-    this.streams.set(streamId, stream);
+    this.streams.add(stream);
     this.#handler.onRequest(stream, requestHead(block), endStream);
   }
 
