@@ -17,6 +17,8 @@ export class HeaderName {
    * wherever it comes in, as nginx does with every such name.
    */
   readonly isLookalike: boolean;
+  /** Its values are secrets: kept nowhere beyond their message. */
+  readonly isCredential: boolean;
   /** Position of the name in the HPACK static table (RFC 7541 appendix A), 0 if it is not there. Set by `hpack/`. */
   staticIndex = 0;
   /**
@@ -24,15 +26,37 @@ export class HeaderName {
    * same of the next hop. Such a name is a twin of its `canonical`. Set by `hpack/`.
    */
   neverIndexed = false;
+  /**
+   * A value that came with this name, most likely to come again: the same object every time is found and compared without
+   * looking at its chars. Empty if there is none; see {@link remembered}.
+   */
+  recent = "";
+  #misses = 0;
 
   constructor(spelled: string, lower: string, canonical: HeaderName | undefined, hopByHop: boolean) {
     this.spelled = spelled;
     this.lower = lower;
     this.canonical = canonical ?? this;
     this.hopByHop = canonical?.hopByHop ?? hopByHop;
+    this.isCredential = canonical?.isCredential ?? CREDENTIALS.has(lower);
     this.isLookalike = canonical?.isLookalike ?? (lower.includes("_") && IMITATED.has(lower.replaceAll("_", "-")));
   }
+
+  /**
+   * Makes a value {@link recent}, unless many others came: what changes with every message is not worth a copy each time.
+   * @returns The value to use: a copy, if it is remembered, since a slice keeps the whole text it was cut from.
+   */
+  remembered(value: string): string {
+    const { length } = value;
+    if (this.isCredential || length === 0 || length > MAX_RECENT_LENGTH) return value;
+    if (this.recent !== "" && (++this.#misses & 7) !== 0) return value;
+    this.recent = ownText(value);
+    return this.recent;
+  }
 }
+
+// Longer values rarely come twice; and of what a stranger sends little is kept.
+const MAX_RECENT_LENGTH = 64;
 
 // RFC 9110 §5.6.2: token.
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -43,6 +67,8 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
+
+const CREDENTIALS: ReadonlySet<string> = new Set(["authorization", "cookie", "proxy-authorization", "set-cookie"]);
 
 /** Names that frame, route or identify. */
 const IMITATED: ReadonlySet<string> = new Set([
@@ -74,12 +100,16 @@ function internNew(text: string): HeaderName | undefined {
   if (!TOKEN.test(text)) return undefined;
   const isKept = interned.size < MAX_INTERNED && text.length <= MAX_INTERNED_LENGTH && !NUMBER.test(text);
   // A slice keeps the whole head it was cut from alive: 4096 names would be 256 MiB of heads.
-  const spelled = isKept ? Buffer.from(text, "latin1").toString("latin1") : text;
+  const spelled = isKept ? ownText(text) : text;
   const lower = spelled.toLowerCase();
   const canonical = lower === spelled ? undefined : (interned.get(lower) ?? internNew(lower));
   const name = new HeaderName(spelled, lower, canonical, HOP_BY_HOP.has(lower));
   if (isKept) interned.set(spelled, name);
   return name;
+}
+
+function ownText(text: string): string {
+  return Buffer.from(text, "latin1").toString("latin1");
 }
 
 function known(lower: string): HeaderName {

@@ -12,7 +12,7 @@ import { HeadReader } from "./head-reader.ts";
 import { isUpgradeRequest } from "./hop-by-hop.ts";
 import { DEFAULT_HTTP1_LIMITS, type Http1Limits } from "./limits.ts";
 import { misuse, refuse } from "./refuse.ts";
-import { BodyWriter, FieldWriter, writeLines } from "./writer.ts";
+import { BodyWriter, LineWriter } from "./writer.ts";
 
 /*
  * What is written:   nothing ── sendHead ──► content ── sendEnd ──► sent
@@ -45,7 +45,7 @@ export class Http1Client implements Machine {
   readonly #head: HeadReader;
   readonly #framing = new Framing();
   readonly #body: BodyReader;
-  readonly #fields = new FieldWriter();
+  readonly #lines = new LineWriter();
   readonly #content: BodyWriter;
   readonly #backlog = new Backlog();
 
@@ -137,37 +137,36 @@ export class Http1Client implements Machine {
     this.#isConnect = head.method === "CONNECT";
     this.#isUpgrade = !this.#isConnect && isUpgradeRequest(head);
 
-    const fields = this.#fields;
-    const fault = fields.format(head.headers, this.#isUpgrade);
+    const lines = this.#lines;
+    const fault = lines.fields(head.headers, this.#isUpgrade);
     if (fault !== undefined) return fault;
-    const length = fields.contentLength;
+    const length = lines.contentLength;
     let delimiter: Delimiter = "none";
     if (this.#isConnect) {
       if (!endStream || length > 0) return "CONNECT with content";
     } else if (endStream) {
       if (length > 0) return "content-length without content";
-      if (length === 0) fields.line("content-length: 0\r\n");
+      if (length === 0) lines.line("content-length: 0\r\n");
     } else if (length >= 0) {
       delimiter = "length";
-      fields.line(`content-length: ${length}\r\n`);
+      lines.line(`content-length: ${length}\r\n`);
     } else if (this.#isHttp10) {
       return "HTTP/1.0 request with content of unknown length";
     } else {
       delimiter = "chunked";
-      fields.line("transfer-encoding: chunked\r\n");
+      lines.line("transfer-encoding: chunked\r\n");
     }
     // RFC 9110 §10.1.4: whoever passes requests on and does not know TE must drop it.
-    if (fields.hasTe) fields.line(this.#isUpgrade ? "connection: upgrade, te\r\n" : "connection: te\r\n");
-    else if (this.#isUpgrade) fields.line("connection: upgrade\r\n");
-    let start = `${head.method} ${target} ${this.#isHttp10 ? "HTTP/1.0" : "HTTP/1.1"}\r\n`;
-    let lines = fields.lines + 2;
-    if (!fields.hasHost && (!this.#isHttp10 || head.form === "absolute")) {
+    if (lines.hasTe) lines.line(this.#isUpgrade ? "connection: upgrade, te\r\n" : "connection: te\r\n");
+    else if (this.#isUpgrade) lines.line("connection: upgrade\r\n");
+    let host = "";
+    if (!lines.hasHost && (!this.#isHttp10 || head.form === "absolute")) {
       // RFC 9112 §3.2: first, and empty if the target has no authority.
       if (head.authority !== undefined && !isHost(head.authority)) return "malformed authority";
-      start += `host: ${head.authority ?? ""}\r\n`;
-      lines++;
+      host = `host: ${head.authority ?? ""}\r\n`;
     }
-    if (!writeLines(this.#sink, `${start}${fields.text}\r\n`, lines)) return "control character in a head";
+    const version = this.#isHttp10 ? "HTTP/1.0" : "HTTP/1.1";
+    if (!lines.write(this.#sink, head.method, target, version, host)) return "control character in a head";
     this.#content.begin(delimiter, length);
     this.#writing = endStream ? "sent" : "content";
     this.#reading = "head";

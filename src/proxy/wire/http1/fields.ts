@@ -3,6 +3,7 @@ import type { HeaderList } from "../../core/header.ts";
 import { nameAt } from "./name.ts";
 import { refuse } from "./refuse.ts";
 
+const CR = 0x0d;
 const LF = 0x0a;
 const SP = 0x20;
 const TAB = 0x09;
@@ -36,20 +37,28 @@ export function parseFields(
     let start = colon + 1;
     let first = text.charCodeAt(start);
     while (first === SP || first === TAB) first = text.charCodeAt(++start);
-    const end = text.indexOf("\r", start);
+    const { recent } = name;
+    const isRecent = recent !== "" && text.charCodeAt(start + recent.length) === CR && text.startsWith(recent, start);
+    const end = isRecent ? start + recent.length : text.indexOf("\r", start);
     if (end < 0 || end >= to || text.charCodeAt(end + 1) !== LF) {
       return refuse(code, "RFC 9112 §2.2", "CR without LF in a field line");
     }
-    let last = end;
-    while (last > start) {
-      const before = text.charCodeAt(last - 1);
-      if (before !== SP && before !== TAB) break;
-      last--;
-    }
-    if (!name.isLookalike) into.add(name, text.slice(start, last));
+    if (!name.isLookalike)
+      into.add(name, isRecent ? recent : name.remembered(text.slice(start, valueEnd(text, start, end))));
     at = end + 2;
   }
   return undefined;
+}
+
+/** The end of a value without the white space behind it. */
+function valueEnd(text: string, start: number, end: number): number {
+  let last = end;
+  while (last > start) {
+    const before = text.charCodeAt(last - 1);
+    if (before !== SP && before !== TAB) break;
+    last--;
+  }
+  return last;
 }
 
 // RFC 9110 §5.5 allows HTAB, SP, VCHAR and obs-text. Everything else is refused, not only CR, LF and NUL: a strict

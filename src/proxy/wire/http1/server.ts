@@ -13,7 +13,7 @@ import { isUpgradeRequest } from "./hop-by-hop.ts";
 import { DEFAULT_HTTP1_LIMITS, type Http1Limits } from "./limits.ts";
 import { reasonPhrase } from "./reason-phrase.ts";
 import { misuse, refuse } from "./refuse.ts";
-import { BodyWriter, FieldWriter, writeLines } from "./writer.ts";
+import { BodyWriter, LineWriter } from "./writer.ts";
 
 /*
  * What is read:
@@ -57,7 +57,7 @@ export class Http1Server implements Machine {
   readonly #head: HeadReader;
   readonly #framing = new Framing();
   readonly #body: BodyReader;
-  readonly #fields = new FieldWriter();
+  readonly #lines = new LineWriter();
   readonly #content: BodyWriter;
   readonly #backlog = new Backlog();
 
@@ -313,7 +313,7 @@ export class Http1Server implements Machine {
     if (this.#writing !== "nothing") return "interim response after the final one";
     if (head.status < 100 || head.status > 199 || head.status === 101) return "not an interim status";
     if (this.#isHttp10) return undefined;
-    return this.#fields.format(head.headers, false) ?? this.#writeFields(head);
+    return this.#lines.fields(head.headers, false) ?? this.#writeLines(head);
   }
 
   /** @returns What cannot be said, and then nothing was written. */
@@ -324,37 +324,37 @@ export class Http1Server implements Machine {
     if (status < 200 && !(isSwitch && this.#isUpgrade && this.#reading === "read")) return "not a final status";
     const isTunnel = isSwitch || (this.#isConnect && status < 300);
 
-    const fields = this.#fields;
-    const fault = fields.format(head.headers, isSwitch);
+    const lines = this.#lines;
+    const fault = lines.fields(head.headers, isSwitch);
     if (fault !== undefined) return fault;
-    const length = fields.contentLength;
+    const length = lines.contentLength;
     let delimiter: Delimiter = "none";
     if (isTunnel || status === 204) {
       // RFC 9110 §8.6: neither has a length.
     } else if (this.#isHead || status === 304) {
       // RFC 9110 §8.6: the length that the answer to GET would have.
-      if (length >= 0) fields.line(`content-length: ${length}\r\n`);
+      if (length >= 0) lines.line(`content-length: ${length}\r\n`);
     } else if (endStream) {
       if (length > 0) return "content-length without content";
-      fields.line("content-length: 0\r\n");
+      lines.line("content-length: 0\r\n");
     } else if (length >= 0) {
       delimiter = "length";
-      fields.line(`content-length: ${length}\r\n`);
+      lines.line(`content-length: ${length}\r\n`);
     } else if (this.#isHttp10) {
       delimiter = "close";
       this.keepAlive = false;
     } else {
       delimiter = "chunked";
-      fields.line("transfer-encoding: chunked\r\n");
+      lines.line("transfer-encoding: chunked\r\n");
     }
     // A client that asked for a tunnel may already be talking as if it had one.
     if (this.#isConnect && !isTunnel) this.keepAlive = false;
-    if (isSwitch) fields.line("connection: upgrade\r\n");
+    if (isSwitch) lines.line("connection: upgrade\r\n");
     else if (!isTunnel) {
-      if (!this.keepAlive) fields.line("connection: close\r\n");
-      else if (this.#isHttp10) fields.line("connection: keep-alive\r\n");
+      if (!this.keepAlive) lines.line("connection: close\r\n");
+      else if (this.#isHttp10) lines.line("connection: keep-alive\r\n");
     }
-    const unwritten = this.#writeFields(head);
+    const unwritten = this.#writeLines(head);
     if (unwritten !== undefined) return unwritten;
     this.#content.begin(delimiter, length);
     if (isTunnel) {
@@ -365,12 +365,12 @@ export class Http1Server implements Machine {
     return undefined;
   }
 
-  #writeFields(head: ResponseHead): string | undefined {
+  #writeLines(head: ResponseHead): string | undefined {
     // Clients of 1.0 get 1.0 back, as from Linkerd.
     const version = this.#isHttp10 ? "HTTP/1.0" : "HTTP/1.1";
-    const { text, lines } = this.#fields;
-    const line = `${version} ${head.status} ${head.reason ?? reasonPhrase(head.status)}`;
-    return writeLines(this.#sink, `${line}\r\n${text}\r\n`, lines + 2) ? undefined : "control character in a head";
+    const { status, reason } = head;
+    const isWritten = this.#lines.write(this.#sink, version, `${status}`, reason ?? reasonPhrase(status), "");
+    return isWritten ? undefined : "control character in a head";
   }
 
   #completeResponse(): void {

@@ -1,92 +1,149 @@
-import { H, type HeaderList } from "../../core/header.ts";
+import { H, HeaderList, type HeaderName } from "../../core/header.ts";
 import type { ByteSink } from "../../core/machine.ts";
 import { type Delimiter, isForbiddenTrailer } from "./body.ts";
-import { countControls } from "./controls.ts";
-import { hasForbidden } from "./fields.ts";
+import { FieldMemory } from "./field-memory.ts";
 import { parseContentLength } from "./framing.ts";
-import { latin1Slice, latin1Write } from "./latin1.ts";
+import { writeLines, writeOwn, writeWithin } from "./octets.ts";
 
 const CRLF = 0x0d0a;
+const CR = 0x0d;
+const LF = 0x0a;
+const SPACE = 0x20;
 /** Sixteen hexadecimal digits and CR LF. */
 const MAX_SIZE_LINE_BYTES = 18;
 // Below this, size line, content and line end go into the sink as one piece.
 const SMALL_BYTES = 1024;
 const HEX = Buffer.from("0123456789abcdef", "latin1");
 
-// Chars that are no bytes: cut to eight bits U+010A would be a line end, and every other one somebody else's letter. On
-// text of one-byte chars this is decided without looking at them.
-const NO_BYTE = /[^\0-\xff]/;
+// Colon and space before a value, CR LF behind it.
+const LINE_EXTRA = 4;
+const NO_FIELDS = new HeaderList();
 
-/** The fields of a head as text, collected by {@link FieldWriter.add}. One object per machine. */
-export class FieldWriter {
-  /** Field lines, each with CR LF. */
-  text = "";
-  /** How many lines that are. */
-  lines = 0;
+const memory = new FieldMemory();
+
+/** Writes heads and trailers, each in one piece or not at all. One object per machine. */
+export class LineWriter {
   /** Content-Length among the fields; -1 if there is none. */
   contentLength = -1;
   hasHost = false;
   hasTe = false;
+  #fields: HeaderList = NO_FIELDS;
+  #keepsUpgrade = false;
+  /** Of the field lines, at most. */
+  #bytes = 0;
+  /** What fields these are, for the memory; 0: not for it. */
+  #hash = 0;
+  #own = "";
+  #ownLines = 0;
 
   /**
-   * Formats a list of fields. What is meant for one hop only stays out, and so does Content-Length, which the caller
+   * Begins a head with these fields. What is meant for one hop only stays out, and so does Content-Length, which the caller
    * adds where the message may have it.
    * @returns What is wrong with the fields, undefined if nothing.
    */
-  format(headers: HeaderList, keepUpgrade: boolean): string | undefined {
+  fields(headers: HeaderList, keepsUpgrade: boolean): string | undefined {
     this.contentLength = -1;
     this.hasHost = false;
     this.hasTe = false;
+    this.#own = "";
+    this.#ownLines = 0;
     const { names, values } = headers;
-    let text = "";
-    let lines = 0;
+    let bytes = 0;
+    let hash = 1;
+    let isPublic = !keepsUpgrade;
     for (let i = 0; i < names.length; i++) {
-      const name = names[i];
-      if (name === undefined) continue;
+      const name = names[i] as HeaderName;
+      const value = values[i] as string;
       const { canonical } = name;
-      if (name.hopByHop) {
-        if (canonical !== H.upgrade || !keepUpgrade) continue;
-      } else if (canonical === H.contentLength) {
-        const length = parseContentLength(values[i] as string);
+      const { length } = value;
+      bytes += name.spelled.length + length + LINE_EXTRA;
+      if (canonical.isCredential || name.neverIndexed) isPublic = false;
+      if (canonical !== H.contentLength) {
+        // Identifiers differ in their last char more often than in their first.
+        const last = length > 0 ? value.charCodeAt(length - 1) : 0;
+        hash = Math.imul(hash ^ (name.spelled.length + (length << 6) + (last << 16)), 0x9e3779b1);
+        hash ^= hash >>> 15;
+      }
+      if (canonical === H.contentLength) {
+        const length = parseContentLength(value);
         if (length < 0) return "content-length is not a number";
         if (this.contentLength >= 0 && this.contentLength !== length) return "content-length twice";
         this.contentLength = length;
-        continue;
       } else if (canonical === H.host) {
         if (this.hasHost) return "host twice";
         this.hasHost = true;
       } else if (canonical === H.te) this.hasTe = true;
-      text += `${name.spelled}: ${values[i]}\r\n`;
-      lines++;
     }
-    this.text = text;
-    this.lines = lines;
+    this.#fields = headers;
+    this.#keepsUpgrade = keepsUpgrade;
+    this.#bytes = bytes;
+    this.#hash = isPublic ? hash : 0;
     return undefined;
   }
 
+  /** Adds a line of our own behind the fields, with its CR LF. */
   line(text: string): void {
-    this.text += text;
-    this.lines++;
+    this.#own += text;
+    this.#ownLines++;
+  }
+
+  /**
+   * Writes the head: a start line of three words (RFC 9112 §3, §4), a line of our own, the fields.
+   * @returns false if one of the words or fields holds what may not stand in a line: then nothing was written.
+   */
+  write(sink: ByteSink, first: string, second: string, third: string, before: string): boolean {
+    const { names, values } = this.#fields;
+    const known = memory.find(this.#hash, names, values);
+    const startBytes = first.length + second.length + third.length + LINE_EXTRA + before.length;
+    const at = sink.reserve(startBytes + (known?.length ?? this.#bytes) + this.#own.length + 2);
+    const { buffer } = sink;
+    const end =
+      known === undefined
+        ? this.#compose(buffer, at, `${first} ${second} ${third}\r\n${before}`, before !== "")
+        : this.#repeat(buffer, at, first, second, third, before, known);
+    this.#fields = NO_FIELDS;
+    if (end < 0) return false;
+    sink.commit(end);
+    return true;
+  }
+
+  #compose(buffer: Buffer, at: number, start: string, hasBefore: boolean): number {
+    const { names, values } = this.#fields;
+    let text = start;
+    // The start line, and the empty one.
+    let lines = this.#ownLines + (hasBefore ? 3 : 2);
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i] as HeaderName;
+      const { canonical } = name;
+      if (name.hopByHop ? canonical !== H.upgrade || !this.#keepsUpgrade : canonical === H.contentLength) continue;
+      text += `${name.spelled}: ${values[i]}\r\n`;
+      lines++;
+    }
+    const fieldsEnd = at + text.length;
+    const end = writeLines(buffer, at, `${text}${this.#own}\r\n`, lines);
+    if (end >= 0) memory.keep(this.#hash, names, values, buffer, at + start.length, fieldsEnd);
+    return end;
+  }
+
+  #repeat(b: Buffer, at: number, first: string, second: string, third: string, before: string, known: Buffer): number {
+    let end = writeWithin(b, at, first);
+    if (end < 0) return -1;
+    b[end] = SPACE;
+    end = writeWithin(b, end + 1, second);
+    if (end < 0) return -1;
+    b[end] = SPACE;
+    end = writeWithin(b, end + 1, third);
+    if (end < 0) return -1;
+    end = writeOwn(b, endLine(b, end), before);
+    end += known.copy(b, end);
+    return endLine(b, writeOwn(b, end, this.#own));
   }
 }
 
-/**
- * Writes a whole head, or trailers, in one piece.
- * @param lines - Lines in `text`, the empty one included.
- * @returns false if there are others, or characters that are forbidden or no bytes: nothing was written. Whoever put a value together from
- *   parts must not thereby be able to begin another message.
- */
-export function writeLines(sink: ByteSink, text: string, lines: number): boolean {
-  if (NO_BYTE.test(text)) return false;
-  const at = sink.reserve(text.length);
-  const { buffer } = sink;
-  const end = latin1Write(buffer, text, at);
-  if (countControls(buffer, at, end) !== lines * 2) {
-    const written = latin1Slice(buffer, at, end);
-    if (hasForbidden(written) || written.split("\n").length !== lines + 1) return false;
-  }
-  sink.commit(end);
-  return true;
+function endLine(buffer: Buffer, at: number): number {
+  buffer[at] = CR;
+  buffer[at + 1] = LF;
+  return at + 2;
 }
 
 /** Puts the framing on content. */
@@ -133,19 +190,25 @@ export class BodyWriter {
   end(trailers: HeaderList | undefined): boolean {
     if (this.#delimiter === "length") return this.#remaining === 0;
     if (this.#delimiter !== "chunked") return true;
+    return this.#lastChunk(trailers ?? NO_FIELDS);
+  }
+
+  #lastChunk(trailers: HeaderList): boolean {
+    const { names, values } = trailers;
     let text = "0\r\n";
     let lines = 2;
-    if (trailers !== undefined) {
-      const { names, values } = trailers;
-      for (let i = 0; i < names.length; i++) {
-        const name = names[i];
-        if (name === undefined || isForbiddenTrailer(name.lower)) continue;
-        text += `${name.spelled}: ${values[i]}\r\n`;
-        lines++;
-      }
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i] as HeaderName;
+      if (isForbiddenTrailer(name.lower)) continue;
+      text += `${name.spelled}: ${values[i]}\r\n`;
+      lines++;
     }
     text += "\r\n";
-    return writeLines(this.#sink, text, lines);
+    const at = this.#sink.reserve(text.length);
+    const end = writeLines(this.#sink.buffer, at, text, lines);
+    if (end < 0) return false;
+    this.#sink.commit(end);
+    return true;
   }
 
   #chunk(view: Buffer): void {

@@ -82,9 +82,11 @@ export function responseHead(block: HeaderBlock): ResponseHead {
   return { status: digits(block.status as string), version: "2", headers: block.headers, reason: undefined };
 }
 
-/** Three digits, as the decoder saw. `Number` of a text goes through the runtime. */
+/** Digits and nothing else, as the decoder saw. `Number` of a text goes through the runtime. */
 function digits(text: string): number {
-  return text.charCodeAt(0) * 100 + text.charCodeAt(1) * 10 + text.charCodeAt(2) - 48 * 111;
+  let value = 0;
+  for (let i = 0; i < text.length; i++) value = value * 10 + text.charCodeAt(i) - 0x30;
+  return value;
 }
 
 /** What is malformed about a block as a trailer section (RFC 9113 §8.1), undefined if nothing. */
@@ -107,5 +109,5 @@ export function expectedContent(block: HeaderBlock, status: number, isHead: bool
     if (isHead || status === 204 || status === 304) return 0;
     if (isConnect && status < 300) return -1;
   } else if (isConnect) return -1;
-  return block.contentLength === undefined ? -1 : Number(block.contentLength);
+  return block.contentLength === undefined ? -1 : digits(block.contentLength);
 }
