@@ -25,6 +25,8 @@ export interface TestCertificateOptions {
   readonly hash?: string;
   /** Of a CA: how many CAs may stand below it. */
   readonly pathLength?: number;
+  /** Whose certificate it is, where that is known by a request; the pair's own key is then another. */
+  readonly publicKey?: webcrypto.CryptoKey;
   /** DER of more extensions, by OID. */
   readonly extra?: Readonly<Record<string, Uint8Array>>;
 }
@@ -74,7 +76,7 @@ export async function testCertificate(options: TestCertificateOptions = {}): Pro
       issuer: issuer?.certificate.subjectName ?? `CN=${options.name ?? "test"}`,
       notBefore: new Date(options.notBeforeMs ?? Date.now() - 3_600_000),
       notAfter: new Date(options.notAfterMs ?? Date.now() + 365 * 86_400_000),
-      publicKey: keys.publicKey,
+      publicKey: options.publicKey ?? keys.publicKey,
       signingKey: signer.privateKey,
       signingAlgorithm: name === "Ed25519" ? { name } : { name, hash },
       extensions,
