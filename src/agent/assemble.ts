@@ -244,7 +244,7 @@ class Agent {
   async #identify(): Promise<void> {
     const config = this.#config;
     const log = bootstrapLog(this.#log);
-    this.#followed = followIdentity(config, realScheduler, log);
+    this.#followed = followIdentity(config, realScheduler, log, () => this.#certificate.failed());
     if (this.#followed !== undefined) {
       this.#identity = this.#followed.source;
       return;

@@ -16,6 +16,8 @@ export interface FileIdentityOptions {
   readonly serverName?: string;
   readonly scheduler: Scheduler;
   readonly log: Log;
+  /** New files do not make an identity: for metrics. */
+  readonly failed?: () => void;
 }
 
 // Besides the watch: network file systems and renamed directories send no events.
@@ -93,6 +95,7 @@ export class FileIdentity implements IdentitySource {
       // Half-written: the stamp is not remembered, so it is tried again.
       this.#problem = error instanceof Error ? error.message : String(error);
       this.#options.log.warn({ error: this.#problem }, "the identity's files do not fit together; keeping the old one");
+      this.#options.failed?.();
     }
   }
 

@@ -25,6 +25,8 @@ export interface WorkloadApiOptions {
   readonly serverName?: string;
   readonly scheduler: Scheduler;
   readonly log: Log;
+  /** An SVID came that cannot be used: for metrics. Silence is no failed renewal. */
+  readonly failed?: () => void;
 }
 
 const METHOD = grpcService(SpiffeWorkloadAPI).fetchX509SVID;
@@ -129,6 +131,7 @@ export class WorkloadApiIdentity implements IdentitySource {
     } catch (error) {
       this.#problem = error instanceof Error ? error.message : String(error);
       log.error({ error: this.#problem }, "the SVID cannot be used; keeping the old one");
+      this.#options.failed?.();
     }
   }
 

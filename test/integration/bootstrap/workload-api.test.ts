@@ -60,7 +60,7 @@ async function svid(sans: Sans = [{ type: "url", value: ID }], spiffeId = ID) {
   };
 }
 
-function listen(options: { spiffeId?: string; serverName?: string } = {}): WorkloadApiIdentity {
+function listen(options: { spiffeId?: string; serverName?: string; failed?: () => void } = {}): WorkloadApiIdentity {
   source = new WorkloadApiIdentity({
     socket: join(directory, "agent.sock"),
     scheduler: realScheduler,
@@ -101,7 +101,8 @@ it("takes the one it is told to take", async () => {
 
 it("keeps the old one when a new one cannot be used", async () => {
   push({ svids: [await svid()] });
-  const identity = listen({ serverName: "x.y" });
+  let failed = 0;
+  const identity = listen({ serverName: "x.y", failed: () => failed++ });
   await until(() => identity.current(), "an answer");
   const good = await svid();
   const other = await svid();
@@ -117,4 +118,5 @@ it("keeps the old one when a new one cannot be used", async () => {
   push({ svids: [] });
   push({ svids: [good] });
   await until(() => identity.current()?.generation === 2, "the good one");
+  expect(failed).toBe(6);
 });
