@@ -43,6 +43,10 @@ export function admit(resource: Resource, object: JsonMap, live: JsonMap | undef
     case "CustomResourceDefinition":
       object["status"] = { conditions: [{ type: "Established", status: "True", reason: "InitialNamesAccepted" }] };
       break;
+    case "Lease":
+      // A structure without fields is not nothing: the API server writes it, and Linkerd's policy controller waits for it.
+      object["spec"] ??= {};
+      break;
     case "Server":
       problems.push(...serverProblems(object));
       break;

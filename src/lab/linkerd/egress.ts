@@ -5,8 +5,8 @@ import { KINDS } from "./store.ts";
 import { byAge } from "./workload.ts";
 
 /**
- * The EgressNetwork that rules an address for a client: one of the client's namespace before one of the global
- * namespace; then the most specific network, the oldest, the first by name.
+ * The EgressNetwork that rules an address for a client: the most specific network, then the oldest, then the first by
+ * name. Those of the global namespace count only for clients whose own namespace has none at all.
  *
  * @param ip - Canonical text.
  */
@@ -15,11 +15,12 @@ export function egressNetworkFor(cluster: Cluster, client: string, ip: string): 
   if (address === undefined) return undefined;
   for (const namespace of new Set([client, cluster.globalEgressNamespace])) {
     let best: { readonly network: EgressNetwork; readonly prefix: number } | undefined;
-    for (const network of cluster.store.list<EgressNetwork>(KINDS.egressNetworks, namespace).toSorted(byAge)) {
+    const networks = cluster.store.list<EgressNetwork>(KINDS.egressNetworks, namespace);
+    for (const network of networks.toSorted(byAge)) {
       const prefix = matchedPrefix(cluster, network, address);
       if (prefix !== undefined && (best === undefined || prefix > best.prefix)) best = { network, prefix };
     }
-    if (best !== undefined) return best.network;
+    if (networks.length > 0) return best?.network;
   }
   return undefined;
 }

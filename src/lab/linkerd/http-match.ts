@@ -48,6 +48,11 @@ export function httpMatchMessage({ path, headers = [], queryParams = [], method 
 }
 
 /** `rpc` is always there, its empty parts match anything. */
+/** Whether Linkerd drops the whole route for it: gRPC methods are compared, not searched. */
+export function isUnsupported({ method }: GrpcMatch): boolean {
+  return method?.type === "RegularExpression";
+}
+
 export function grpcMatchMessage({ method, headers = [] }: GrpcMatch): GrpcMatchMessage {
   return {
     rpc: { service: method?.service ?? "", method: method?.method ?? "" },

@@ -36,7 +36,9 @@ export function inboundPolicy(cluster: Cluster, token: WorkloadToken, port: numb
 function findWorkload(cluster: Cluster, { kind, namespace, name }: WorkloadToken): Workload | undefined {
   if (kind === "pod") {
     const object = cluster.store.get<Pod>(KINDS.pods, namespace, name);
-    return object && { kind, object };
+    // It watches the pods of a mesh alone, of whichever control plane.
+    const isMeshed = object?.metadata.labels?.["linkerd.io/control-plane-ns"] !== undefined;
+    return object !== undefined && isMeshed ? { kind, object } : undefined;
   }
   const object = cluster.store.get<ExternalWorkload>(KINDS.externalWorkloads, namespace, name);
   return object !== undefined && isDecodable(object) ? { kind, object } : undefined;

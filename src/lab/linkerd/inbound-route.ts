@@ -1,7 +1,7 @@
 import type { inbound } from "../../proto/index.ts";
 import { type AuthzMessage, policyAuthorizations } from "./authorizations.ts";
 import type { Cluster } from "./cluster.ts";
-import { grpcMatchMessage, hostMessage, httpMatchMessage } from "./http-match.ts";
+import { grpcMatchMessage, hostMessage, httpMatchMessage, isUnsupported } from "./http-match.ts";
 import type { Init } from "./message.ts";
 import { defaultMetadata, inboundMetadata } from "./metadata.ts";
 import { allNetworks, networkMessage } from "./net.ts";
@@ -70,7 +70,7 @@ function grpcRoute(cluster: Cluster, route: GrpcRouteObject): readonly GrpcRoute
   const rules: NonNullable<GrpcRouteMessage["rules"]> = [];
   for (const { matches = [{}], filters } of route.spec?.rules ?? []) {
     const kinds = filterKinds(filters);
-    if (kinds === undefined) return [];
+    if (kinds === undefined || matches.some(isUnsupported)) return [];
     rules.push({
       matches: matches.map(grpcMatchMessage),
       filters: kinds.filter((kind) => kind.case === "requestHeaderModifier").map((kind) => ({ kind })),

@@ -14,7 +14,7 @@ import {
 import { type BackendMessage, defaultBackend, type Parent, type Resolved, resolveBackend } from "./backend.ts";
 import type { Cluster } from "./cluster.ts";
 import { durationMessage, parseDurationMs, parsePolicyDurationMs } from "./duration.ts";
-import { grpcMatchMessage, hostMessage, httpMatchMessage, sniMessage } from "./http-match.ts";
+import { grpcMatchMessage, hostMessage, httpMatchMessage, isUnsupported, sniMessage } from "./http-match.ts";
 import type { Init } from "./message.ts";
 import { objectMetadata } from "./metadata.ts";
 import type { BackendRef, GrpcRouteObject, HttpRouteObject, RouteObject } from "./objects.ts";
@@ -129,6 +129,7 @@ export function grpcRouteMessage(
     const { annotations = {} } = route.metadata;
     const timeouts = timeoutsOf(readTimeouts(annotations), undefined, defaults);
     const retry = grpcRetry(readGrpcRetry(annotations) ?? defaults.grpcRetry);
+    if (route.spec?.rules?.some(({ matches }) => matches?.some(isUnsupported)) === true) return undefined;
     const rules = (route.spec?.rules ?? []).map((rule) => ({
       matches: (rule.matches ?? []).map(grpcMatchMessage),
       filters: known(rule.filters).map(grpcFilter),

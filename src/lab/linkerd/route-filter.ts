@@ -60,7 +60,8 @@ function redirect(to: NonNullable<RouteFilter["requestRedirect"]>): RedirectMess
     }),
     host: hostname ?? "",
     port: port ?? 0,
-    status: statusCode ?? 0,
+    // The default of the resource's own definition.
+    status: statusCode ?? 302,
   };
 }
 

@@ -34,9 +34,9 @@ export function splitAuthority(text: string): { readonly host: string; readonly 
  * @throws CallFailure InvalidArgument for what is no authority.
  */
 export function splitPolicyAuthority(text: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:[^@]*@)?([A-Za-z0-9._~!$&'()*+,;=%-]+)(?::(\d*))?$/.exec(text);
+  const match = /^(?:[^@]*@)?([A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([^@:]*))?$/.exec(text);
   const host = match?.[1];
   if (host === undefined) throw invalidArgument("invalid authority");
-  const port = Number(match?.[2] || 80);
+  const port = /^\d+$/.test(match?.[2] ?? "") ? Number(match?.[2]) : 80;
   return { host, port: port < 1 || port > 65535 ? 80 : port };
 }

@@ -101,6 +101,9 @@ test("what does not exist, or cannot be decoded, is not found", () => {
   const gone = expect.objectContaining({ code: status.NOT_FOUND, message: "unknown server" });
   expect(() => inboundPolicy(cluster, { ...VM, name: "x" }, 80)).toThrow(gone);
   expect(() => inboundPolicy(cluster, { ...VM, kind: "pod" }, 80)).toThrow(gone);
+  // A pod outside of every mesh is not watched.
+  cluster.store.put(KINDS.pods, pod("plain", "10.0.0.8", { labels: { app: "plain" } }));
+  expect(() => inboundPolicy(cluster, { ...VM, kind: "pod", name: "plain" }, 80)).toThrow(gone);
   const base = externalWorkload("vm", "10.0.0.9");
   cluster.store.put<typeof base>(KINDS.externalWorkloads, { ...base, status: {} });
   expect(() => inboundPolicy(cluster, VM, 80)).toThrow(gone);

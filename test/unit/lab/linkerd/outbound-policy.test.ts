@@ -78,6 +78,8 @@ test("by name it is the same, port 80 unless told", () => {
   const cluster = world();
   const byAddress = at(cluster);
   const names = ["web.ns.svc.cluster.local:80", "web.ns.svc.cluster.local", "web.ns.svc.cluster.local.:80"];
+  // A port that is none is passed over.
+  names.push("web.ns.svc.cluster.local:x");
   // Of the name only the first three labels count.
   for (const value of [...names, "web.ns.svc", "web.ns.svc.elsewhere"]) {
     expect(ask(cluster, { target: { case: "authority", value } })).toEqual(byAddress);
@@ -339,6 +341,13 @@ test("Linkerd's own HTTPRoute confuses response with request modifiers", () => {
   expect(detected(at(cluster)).http1?.routes[0]?.rules[0]?.filters[0]?.kind.case).toBe("requestHeaderModifier");
 });
 
+test("a GRPCRoute that searches instead of comparing is dropped whole", () => {
+  const cluster = world();
+  const rules = [{ matches: [{ method: { type: "RegularExpression", service: "a.*" } }, {}] }];
+  cluster.store.put<GrpcRouteObject>(KINDS.grpcRoutes, route("g", { rules: rules as never }, {}, "GRPCRoute"));
+  expect(at(cluster).protocol?.kind.case).toBe("detect");
+});
+
 test("one GRPCRoute makes the port gRPC, with codes as retry conditions", () => {
   const cluster = world({}, { "retry.linkerd.io/grpc": "unavailable" });
   const matches = [{ method: { service: "a.B", method: "C" }, headers: [{ name: "h", value: "v" }] }];
@@ -412,7 +421,7 @@ const egress = (name: string, namespace: string, spec: NonNullable<EgressNetwork
   spec,
 });
 
-test("EgressNetworks: own namespace first, then the most specific", () => {
+test("EgressNetworks: of the own namespace alone, if it has any; then the most specific", () => {
   const cluster = labCluster();
   const put = (network: EgressNetwork) => cluster.store.put(KINDS.egressNetworks, network);
   const seen = (value: number) => {
@@ -421,6 +430,8 @@ test("EgressNetworks: own namespace first, then the most specific", () => {
   };
   put(egress("global", "linkerd-egress", { trafficPolicy: "Deny" }));
   expect(seen(0x08080808)).toBe("global");
+  put(egress("nine", "ns", { networks: [{ cidr: "9.0.0.0/8" }], trafficPolicy: "Deny" }));
+  expect([seen(0x08080808), seen(0x09090909)]).toEqual([undefined, "nine"]);
   put(egress("all", "ns", { trafficPolicy: "Allow" }));
   put(egress("eight", "ns", { networks: [{ cidr: "8.0.0.0/8", except: ["8.9.0.0/16"] }], trafficPolicy: "Deny" }));
   expect(seen(0x08080808)).toBe("eight");
