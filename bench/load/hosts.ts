@@ -128,7 +128,17 @@ process.exit(flaps.length === 0 && ready() === HOSTS ? 0 : 1);
 
 async function startEnroller(port: number): Promise<number> {
   const main = join(import.meta.dirname, "../../src/agent/main.ts");
-  const command = [process.execPath, main, "enroller", "--kubeconfig", config, "--listen", `127.0.0.1:${port}`];
+  const command = [
+    process.execPath,
+    main,
+    "enroller",
+    "--kubeconfig",
+    config,
+    "--listen",
+    `127.0.0.1:${port}`,
+    "--admin",
+    "127.0.0.1:0",
+  ];
   return (
     await startService(
       [...command, "--capture", "10.43.0.0/16", "--log-level", process.env["BENCH_LOG"] ?? "error"],

@@ -1,10 +1,12 @@
 import type { Command } from "commander";
+import { listen } from "../admin/listen.ts";
 import { CommandError, EXIT } from "../exit.ts";
 import { VERSION } from "../version.ts";
 import { asCommandError, type ClusterOptions, clusterOptions, connect, networksOf, parsed } from "./cluster-options.ts";
 
 interface Options extends ClusterOptions {
   readonly listen: string;
+  readonly admin: string;
   readonly issuerSecret: string;
   readonly lifetime: string;
   readonly capture?: readonly string[];
@@ -24,6 +26,7 @@ export function register(program: Command): void {
     .description("run the cluster side: sign certificates, register hosts, watch over them")
     .option("--in-cluster", "use the account of the pod")
     .option("--listen <address>", "where hosts connect", ":4145")
+    .option("--admin <address>", "metrics, liveness and readiness over HTTP", ":9990")
     .option("--issuer-secret <name>", "Secret with the issuing CA", "linkerd-identity-issuer")
     .option("--lifetime <duration>", "of the hosts' certificates, 1h to 30d", "24h")
     .option("--capture <cidr...>", "networks that hosts send through the mesh (default: the cluster's ServiceCIDRs)")
@@ -40,6 +43,8 @@ export function register(program: Command): void {
     const { parseDuration, startEnroller } = await import("../../bootstrap/enroller/index.ts");
     const { parseCidr } = await import("../../proxy/core/address.ts");
     const { createLogger } = await import("../log.ts");
+    const { createEnrollerPage } = await import("../enroller-page.ts");
+    const admin = parsed(options.admin, parseListen, "--admin", "[HOST]:PORT");
     const level = parsed(
       options.logLevel,
       (text) => LEVELS.find((known) => known === text),
@@ -77,6 +82,7 @@ export function register(program: Command): void {
           )
         : asCommandError(error);
     });
+    await listen(createEnrollerPage(running, Date.now()), admin, "--admin");
     await new Promise<void>((resolve) => {
       process.once("SIGTERM", resolve);
       process.once("SIGINT", resolve);

@@ -206,6 +206,12 @@ export const FAMILIES: readonly Family[] = [
 
   registry("counter", "mesh_agent_dns_queries_total", "Queries to the DNS stub, by result", fixed),
   registry(
+    "gauge",
+    "mesh_agent_enroller_hosts",
+    "Of an enroller: hosts attached to this replica, and those that are silent and held in service by the partition guard",
+    fixed,
+  ),
+  registry(
     "counter",
     "mesh_agent_http_refused_total",
     "Messages refused for breaking HTTP's rules, before they were requests",

@@ -22,6 +22,8 @@ export interface InstallOptions {
   readonly proxyProtocol?: readonly string[];
 }
 
+/** Of `enroller --admin`; where Linkerd's control plane has its own. */
+const ADMIN_PORT = 9990;
 const NAME = "mesh-agent-enroller";
 const LABELS = { "app.kubernetes.io/name": NAME };
 
@@ -69,11 +71,11 @@ export function installObjects(options: InstallOptions): readonly KubeObject[] {
       apiVersion: "networking.k8s.io/v1",
       kind: "NetworkPolicy",
       metadata: { name: NAME, namespace, labels: LABELS },
-      // Hosts call from anywhere, and by one port only.
+      // Hosts call from anywhere, and by one port only; the other one is read by Prometheus and the kubelet.
       spec: {
         podSelector: { matchLabels: LABELS },
         policyTypes: ["Ingress"],
-        ingress: [{ ports: [{ port: ENROLLER_PORT, protocol: "TCP" }] }],
+        ingress: [{ ports: [ENROLLER_PORT, ADMIN_PORT].map((port) => ({ port, protocol: "TCP" })) }],
       },
     },
     ...(options.metricsPort ? [scrapeJob(namespace)] : []),
@@ -134,7 +136,11 @@ function deployment(options: InstallOptions): object {
               name: "enroller",
               image,
               args,
-              ports: [{ name: "enroll", containerPort: ENROLLER_PORT }],
+              // Linkerd's own Prometheus reads every port of this name in its namespace.
+              ports: [
+                { name: "enroll", containerPort: ENROLLER_PORT },
+                { name: "admin", containerPort: ADMIN_PORT },
+              ],
               readinessProbe: { tcpSocket: { port: ENROLLER_PORT }, periodSeconds: 5 },
               livenessProbe: { tcpSocket: { port: ENROLLER_PORT }, periodSeconds: 10, failureThreshold: 6 },
               resources: { requests: { cpu: "50m", memory: "160Mi" }, limits: { memory: "512Mi" } },

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -17,6 +19,7 @@ import { kubeconfig, type LabApi, LabKubeClient, LabStore, selfSigned, startApi 
 import { INSTALL, put } from "../../support/cluster-site.ts";
 import { installMesh } from "../../support/mesh-kube.ts";
 import { testMeshCa } from "../../support/test-ca.ts";
+import { until } from "../../support/until.ts";
 
 let api: LabApi;
 let store: LabStore;
@@ -233,6 +236,35 @@ it("invitations are listed without their secret and can be taken back", async ()
   const again = await agent("invite", "revoke", id, "--kubeconfig", config);
   expect(again.status).toBe(64);
   expect(again.err).toContain(`there is no invitation ${id}`);
+});
+
+it("an enroller tells Prometheus what it watches over, and says who has its port", async () => {
+  const taken = createServer();
+  taken.listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const admin = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
+  const args = ["enroller", "--kubeconfig", config, "--listen", "127.0.0.1:0", "--capture", "10.0.0.0/8"];
+  const refused = await agent(...args, "--admin", admin);
+  expect(refused.status).toBe(64);
+  expect(refused.err).toContain(`${admin} is taken`);
+  expect(refused.err).toContain("stop what listens there, or change --admin");
+  await new Promise((resolve) => taken.close(resolve));
+
+  const child = spawn(process.execPath, ["src/agent/main.ts", ...args, "--admin", admin], { stdio: "ignore" });
+  try {
+    const get = (path: string) => fetch(`http://${admin}${path}`).catch(() => undefined);
+    await until(async () => (await get("/ready"))?.status === 200, "the enroller is ready", 30_000);
+    const page = await (await get("/metrics"))?.text();
+    expect(page).toMatch(/^mesh_agent_enroller_hosts\{state="attached"\} 0$/m);
+    expect(page).toMatch(/^mesh_agent_enroller_hosts\{state="held"\} 0$/m);
+    expect(page).toMatch(/^process_resident_memory_bytes [1-9]/m);
+    expect((await get("/live"))?.status).toBe(200);
+    expect((await get("/elsewhere"))?.status).toBe(404);
+    expect((await fetch(`http://${admin}/metrics`, { method: "POST" })).status).toBe(405);
+  } finally {
+    child.kill();
+    await once(child, "close");
+  }
 });
 
 it("cluster uninstall takes back what install and invite wrote, once no host is left", async () => {
