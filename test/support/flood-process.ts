@@ -72,7 +72,8 @@ async function keepFlooding([flood, ...settings]: (typeof FLOODS)[number]): Prom
     // What is not cut stays for a while, as a client would that waits for its answers.
     for (let i = 0; i < 20 && !peer.closed && performance.now() < until; i++) await pause(50);
     peer.close();
-    await pause(20);
+    // Fifty connections, not as many as a processor can open: those are another row's (N01).
+    await pause(1_000);
   }
 }
 
