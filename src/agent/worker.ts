@@ -145,6 +145,16 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   }, EXPIRE_MS);
   expiry.unref();
 
+  /** A connection that is being looked at, or waits for discovery, is nobody's yet: its socket counts, too. */
+  const drain = () => {
+    let left = listeners.length + 1;
+    const ended = () => {
+      if (--left === 0) post({ type: "worker.drained" });
+    };
+    for (const listener of listeners) listener.stop(ended);
+    connections.drain(ended);
+  };
+
   let accepting = false;
   const identified = (identity: WorkloadIdentity) => {
     mesh.update(identity);
@@ -158,8 +168,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       case "identity":
         return identified(message.identity);
       case "drain":
-        for (const listener of listeners) listener.stop();
-        return connections.drain(() => post({ type: "worker.drained" }));
+        return drain();
       case "count":
         return post({ type: "worker.count", connections: connections.size });
       case "destroy":

@@ -28,6 +28,9 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
   #eager = 0;
   #later: Exchange[] = [];
   #failed = false;
+  #started = false;
+  /** The drain began before the connection did. */
+  #drainsAtStart = false;
 
   constructor(
     socket: Socket,
@@ -47,11 +50,18 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
 
   start(first: Buffer | undefined): void {
     this.machine.start(this.runtime.clock.now());
+    this.#started = true;
+    if (this.#drainsAtStart) this.drain();
     this.run(first);
   }
 
   drain(): void {
     if (this.closed) return;
+    if (!this.#started) {
+      // RFC 9113 §3.4: nothing comes before our SETTINGS.
+      this.#drainsAtStart = true;
+      return;
+    }
     this.machine.shutdown();
     this.#closeIfDone();
     this.runtime.wheel.arm(this);

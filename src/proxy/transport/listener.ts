@@ -93,9 +93,12 @@ export class Listener {
     return this.#open.size;
   }
 
-  /** Accepts no more; open connections stay. */
-  stop(): void {
-    this.#server.close();
+  /**
+   * Accepts no more; open connections stay.
+   * @param onClosed - Called when the last of them is gone, whoever has it by then.
+   */
+  stop(onClosed: () => void = ignore): void {
+    this.#server.close(onClosed);
   }
 
   destroyAll(): void {
