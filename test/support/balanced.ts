@@ -83,12 +83,14 @@ export class Balanced {
   /**
    * @param endpoints - By path; a path that is not there is one of which discovery never speaks.
    * @param trusted - Who vouches for identities, where endpoints have one.
+   * @param localIps - Addresses of the host itself.
    */
   static async start(
     policy: OutboundPolicy,
     endpoints: Readonly<Record<string, readonly Endpoint[]>>,
     rng?: Rng,
     trusted?: Authority,
+    localIps: readonly string[] = [],
   ): Promise<Balanced> {
     const authority = trusted ?? (await Authority.root("root.linkerd.cluster.local"));
     const state = { policy };
@@ -105,7 +107,10 @@ export class Balanced {
       if (add === undefined || target.kind !== "endpoints") return undefined;
       return { type: "discovery.endpoints", key: `endpoints ${target.path}`, reset: true, add, remove: [] } as const;
     };
-    const proxy = new HopProxy(await identityFrom(authority, CLIENT_NAME), answer, rng === undefined ? {} : { rng });
+    const proxy = new HopProxy(await identityFrom(authority, CLIENT_NAME), answer, {
+      localIps,
+      ...(rng === undefined ? {} : { rng }),
+    });
     const port = await proxy.listenOutbound();
     return new Balanced(proxy, port, suspected, state);
   }

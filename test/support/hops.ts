@@ -88,6 +88,7 @@ export class HopProxy {
   readonly #detectTimeoutMs: number;
   readonly #rng: Rng;
   readonly #maxInFlight: number | undefined;
+  readonly #localIps: readonly string[];
   readonly #limits: ConnectionLimits | undefined;
   outbound: OutboundAcceptor | undefined;
   inbound: InboundAcceptor | undefined;
@@ -99,10 +100,12 @@ export class HopProxy {
     {
       bounds,
       detectTimeoutMs,
+      localIps,
       maxInFlight,
       rng,
-    }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "maxInFlight" | "rng">,
+    }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "localIps" | "maxInFlight" | "rng">,
   ) {
+    this.#localIps = localIps ?? [];
     this.#rng = rng ?? Math.random;
     this.#answer = answer;
     this.#limits = bounds && new ConnectionLimits(connectionTable(1), 0, bounds, 1);
@@ -177,7 +180,7 @@ export class HopProxy {
           detectTimeoutMs: this.#detectTimeoutMs,
           connectTimeoutMs: 1_000,
           failfastMs: 700,
-          localIps: new Set(),
+          localIps: new Set(this.#localIps),
         },
         runtime: this.runtime,
         discovery: this.discovery,
@@ -248,6 +251,8 @@ export interface HopsOptions {
   readonly bounds?: ConnectionBounds;
   /** How long first bytes may take; default 500 ms. */
   readonly detectTimeoutMs?: number;
+  /** Addresses of the outbound hop's own workload; default: none. */
+  readonly localIps?: readonly string[];
   /** Requests that may wait for their response's head; default as in production. */
   readonly maxInFlight?: number;
   /** Chance of the outbound side; default: real. */
