@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { SocketAddress } from "../core/address.ts";
 import type { OutboundHandle } from "../discovery/index.ts";
-import { type Client, type OutboundHttp as HttpRoutes, outboundHttp } from "../policy/index.ts";
+import { type Client, type OutboundPolicy, outboundHttp } from "../policy/index.ts";
 import { compose, type Peer, record, rescue, type Stack } from "../stack/index.ts";
 import { Http1ServerConnection } from "../transport/http1-server.ts";
 import { Http2ServerConnection } from "../transport/http2-server.ts";
@@ -20,6 +20,11 @@ export class OutboundHttp {
   readonly #stack: Stack;
   readonly #backends: Backends;
   readonly #unsubscribe: () => void;
+  /**
+   * The latest policy with routes for HTTP: where a Service becomes opaque, connections that are open go on (outbound.md
+   * §1.7.5).
+   */
+  #policy: OutboundPolicy | undefined;
 
   constructor(deps: OutboundDeps, handle: OutboundHandle, originalDst: SocketAddress, version: "1" | "2") {
     this.#deps = deps;
@@ -33,7 +38,7 @@ export class OutboundHttp {
         record(deps.recorder),
         rescue({ informs: () => true }), // the one place where an error becomes an answer
         authority(originalDst), // HTTP/1 without Host means whom it dialled
-        routed(() => handle.current?.policy, version, deps.recorder), // one decision, which later layers only read
+        routed(() => this.#policy, version, deps.recorder), // one decision, which later layers only read
         retry(deps, (x) => this.#backends.isReady(x)), // attempts, each an exchange of its own; the rest passes through
         filtered(deps), // the route's filters
         deadline(deps.runtime.clock), // the route's timeouts
@@ -69,13 +74,12 @@ export class OutboundHttp {
     this.#backends.keep(undefined);
   }
 
-  #routes(): HttpRoutes | undefined {
-    const policy = this.#handle.current?.policy;
-    return policy === undefined ? undefined : outboundHttp(policy, this.#version === "2" ? "2" : "1.1");
-  }
-
   /** Backends live as long as the policy names them; those it names first are set up before a request needs them. */
   #reconcile(): void {
-    this.#backends.keep(this.#routes());
+    const policy = this.#handle.current?.policy;
+    const routes = policy && outboundHttp(policy, this.#version === "2" ? "2" : "1.1");
+    if (policy !== undefined && routes === undefined) return;
+    this.#policy = policy;
+    this.#backends.keep(routes);
   }
 }

@@ -33,12 +33,15 @@ export class OutboundOpaque {
   readonly #balancers = new Map<string, TcpBalancer>();
   /** Of endpoints that the policy itself names. */
   readonly #suspicion: Suspicion;
+  readonly #unsubscribe: () => void;
 
   constructor(deps: OutboundDeps, handle: OutboundHandle, originalDst: SocketAddress) {
     this.#deps = deps;
     this.#handle = handle;
     this.#originalDst = originalDst;
     this.#suspicion = new Suspicion(handle);
+    this.#reconcile();
+    this.#unsubscribe = handle.subscribe({ changed: () => this.#reconcile() });
   }
 
   serve(socket: Socket, first: Buffer | undefined, sni: string | undefined, onClosed: () => void): void {
@@ -72,8 +75,30 @@ export class OutboundOpaque {
   }
 
   close(): void {
+    this.#unsubscribe();
     for (const balancer of this.#balancers.values()) balancer.close();
     this.#balancers.clear();
+  }
+
+  /** Balancers live as long as the policy names them; before one is chosen it should know whether it has an endpoint. */
+  #reconcile(): void {
+    const policy = this.#handle.current?.policy;
+    const named = new Set<string>();
+    const keep = (route: ConnectionRoute, protocol: "tcp" | "tls") => {
+      if (route.distribution.kind === "empty") return;
+      for (const { backend } of route.distribution.backends) {
+        if (backend.dispatch.kind !== "balancer") continue;
+        named.add(backend.key);
+        this.#balancer(backend, backend.dispatch, protocol);
+      }
+    };
+    if (policy?.opaque !== undefined) keep(policy.opaque, "tcp");
+    for (const route of policy?.tls ?? []) keep(route, "tls");
+    for (const [key, balancer] of this.#balancers) {
+      if (named.has(key)) continue;
+      this.#balancers.delete(key);
+      balancer.close();
+    }
   }
 
   #forward(connection: OpaqueConnection, endpoint: Endpoint, backend: Backend): void {

@@ -228,6 +228,23 @@ describe("hub, outbound", () => {
     expect(world.grpc.calls.filter(({ path }) => path.endsWith("/Watch"))).toHaveLength(1);
   });
 
+  it("takes a ServiceProfile that appears later at once, and its end", () => {
+    const world = make();
+    const { client } = worker(world);
+    const handle = client.outbound("10.0.0.1", 80);
+    send.policy(world.grpc.last("Watch"));
+    send.profile(world.grpc.last("GetProfile"));
+    expect(handle.current?.policy.http1?.select).toBe("best");
+    const routes = [{ condition: { match: { case: "path" as const, value: { regex: "/a" } } } }];
+    send.profile(world.grpc.last("GetProfile"), { fullyQualifiedName: "web.shop.svc.cluster.local", routes });
+    expect(handle.current?.policy.http1).toMatchObject({
+      select: "first",
+      canonical: "web.shop.svc.cluster.local:80",
+    });
+    send.profile(world.grpc.last("GetProfile"));
+    expect(handle.current?.policy.http1?.select).toBe("best");
+  });
+
   it("keeps a policy that is later refused", () => {
     const world = make();
     const { client } = worker(world);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { decodeOutboundPolicy } from "../../../../src/proxy/discovery/outbound-policy.ts";
 import { type ConnectionRoute, INVALID_OUTBOUND, type OutboundPolicy } from "../../../../src/proxy/policy/index.ts";
+import { matchPath } from "../../../../src/proxy/policy/match/index.ts";
 import {
   type BackendInit,
   balancer,
@@ -83,6 +84,18 @@ describe("outbound policy", () => {
       keyOf(http1({ failureAccrual: { kind: { case: "consecutiveFailures", value: { maxFailures: 7, backoff } } } })),
     );
     expect(keyOf(servicePolicy())).not.toBe(keyOf({ ...servicePolicy(), metadata: service("other") }));
+  });
+
+  it("takes a prefix without its last slash: `/foo/` is `/foo` and what is below it", () => {
+    const match = rule({ matches: [{ path: { kind: { case: "prefix", value: "/foo/" } } }] })?.matches[0];
+    const path = match?.kind === "http" ? match.path : undefined;
+    expect(["/foo", "/foo/", "/foo/bar", "/foobar", "/"].map((each) => matchPath(path, each) >= 0)).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
   });
 
   it("reads timeouts; the old field is second, 0 is none", () => {
