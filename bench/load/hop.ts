@@ -135,6 +135,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
       clusterNetworks: [],
       opaquePorts: options.opaque === true ? [options.appPort] : [],
       rateBuckets,
+      userTimeoutMs: 30_000,
       identity,
       inboundFds: options.role === "inbound" ? copies : [],
       outboundFds: options.role === "outbound" ? copies : [],

@@ -211,6 +211,10 @@ export const KEYS = {
     "24h",
     "How long nothing may move in an opaque connection or a tunnel before both ends are reset; 0: for ever.",
   ),
+  "proxy.userTimeout": duration(
+    "30s",
+    "How long a peer may leave unacknowledged, or not take, what it is sent before its connection is given up; 0: as the kernel has it.",
+  ),
   "proxy.listeners": choice(
     ["systemd", "self"],
     "systemd",

@@ -25,6 +25,7 @@ const IP_TRANSPARENT = 19;
 const IPV6_V6ONLY = 26;
 const IPV6_TRANSPARENT = 75;
 const TCP_USER_TIMEOUT = 18;
+const MAX_INT = 0x7fff_ffff;
 const F_DUPFD_CLOEXEC = 1030;
 // Below 3 are the standard streams, which must not be handed out even if one of them was closed.
 const LOWEST_DUPLICATE = 3;
@@ -161,11 +162,13 @@ export function transparentListener(options: TransparentListenerOptions): number
 
 /**
  * Bounds how long sent bytes may stay unacknowledged before the kernel ends the connection (TCP_USER_TIMEOUT).
- * @param ms - Milliseconds; 0 restores the system's default.
+ * A peer that acknowledges and takes nothing for so long is ended, too, as if it were gone (tried, Linux 6.18).
+ *
+ * @param ms - Milliseconds; 0 restores the system's default. A listening socket's is that of what it accepts.
  * @see RFC 5482
  */
 export function setUserTimeout(fd: number, ms: number): void {
-  setOption(fd, SOL_TCP, TCP_USER_TIMEOUT, ms);
+  setOption(fd, SOL_TCP, TCP_USER_TIMEOUT, Math.min(ms, MAX_INT));
 }
 
 /**

@@ -43,6 +43,7 @@ export function workerSettings(
     clusterNetworks: clusterNetworks(config, mesh).map(formatCidr),
     opaquePorts: [...config["inbound.opaquePorts"], ...(mesh?.opaquePorts ?? [])],
     rateBuckets,
+    userTimeoutMs: config["proxy.userTimeout"],
     debug,
   };
 }

@@ -19,6 +19,7 @@ import {
 import { admittance, type ConnectionStart } from "./admittance.ts";
 import { InboundConnectionRecorder, OutboundConnectionRecorder } from "./connection-recorder.ts";
 import { SlotRegistry } from "./metrics/index.ts";
+import { setUserTimeout } from "./posix.ts";
 import { ExchangeRecorder } from "./recorder.ts";
 
 /** Everything a worker is told when it starts. Structured-clone safe. */
@@ -41,6 +42,8 @@ export interface WorkerStart {
   readonly connections?: ConnectionStart;
   /** How long nothing may move in a connection that is copied, ms; undefined: for ever. */
   readonly relayIdleMs?: number | undefined;
+  /** How long bytes for a peer or an endpoint may stay unacknowledged, ms; 0: as long as the kernel has it. */
+  readonly userTimeoutMs: number;
   readonly identity: WorkloadIdentity | undefined;
   /** Listening descriptors that belong to this worker alone. */
   readonly inboundFds: readonly number[];
@@ -107,6 +110,7 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       },
       recorder: recorders.outbound,
       meters: meters.outbound,
+      tune: (fd) => setUserTimeout(fd, start.userTimeoutMs),
     },
     start.outbound.port,
   );
@@ -122,7 +126,11 @@ function run(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   /** Sockets are open from the start (the kernel queues); connections are taken once we can prove who we are. */
   const accept = async () => {
     post({ type: "worker.adopting" });
-    for (const fd of start.inboundFds) await open((accepted) => inbound.accept(accepted), fd, admit?.inbound);
+    for (const fd of start.inboundFds) {
+      // What is accepted inherits it. Programs of this host have no use for it, nor has its application.
+      setUserTimeout(fd, start.userTimeoutMs);
+      await open((accepted) => inbound.accept(accepted), fd, admit?.inbound);
+    }
     for (const fd of start.outboundFds) await open((accepted) => outbound.accept(accepted), fd, admit?.outbound);
     post({ type: "worker.ready" });
   };

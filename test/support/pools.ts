@@ -60,6 +60,7 @@ export class PoolUnderTest {
         clusterNetworks: [],
         opaquePorts: [],
         rateBuckets: new SharedArrayBuffer(RATE_BUCKET_BYTES),
+        userTimeoutMs: 30_000,
         debug: false,
       }),
       identity: () => identity,

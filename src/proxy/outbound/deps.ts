@@ -1,6 +1,7 @@
 import type { Rng } from "../core/clock.ts";
 import type { DiscoveryClient } from "../discovery/index.ts";
 import type { AttemptRecorder, OutboundMeters } from "../stack/index.ts";
+import type { TuneSocket } from "../transport/connect.ts";
 import type { Connections } from "../transport/connections.ts";
 import type { MeshTls } from "../transport/mesh-tls.ts";
 import type { Runtime } from "../transport/runtime.ts";
@@ -32,4 +33,6 @@ export interface OutboundDeps {
   readonly recorder: AttemptRecorder;
   readonly meters: OutboundMeters;
   readonly rng: Rng;
+  /** For connections to endpoints. */
+  readonly tune?: TuneSocket | undefined;
 }

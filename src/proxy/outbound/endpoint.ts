@@ -265,6 +265,7 @@ function http2Pool(deps: OutboundDeps, endpoint: Endpoint, backend: Backend, onR
       connectTimeoutMs: deps.config.connectTimeoutMs,
       context: () => deps.mesh.context,
       meter: () => deps.meters.dialled(endpoint, backend),
+      tune: deps.tune,
       http2: {
         ...(params?.keepAlive === undefined ? {} : { keepAlive: params.keepAlive }),
         ...(params?.initialStreamWindowBytes === undefined
@@ -288,5 +289,6 @@ function http1Pool(deps: OutboundDeps, endpoint: Endpoint, backend: Backend): Ht
     connectTimeoutMs: deps.config.connectTimeoutMs,
     context: () => deps.mesh.context,
     meter: () => deps.meters.dialled(endpoint, backend),
+    tune: deps.tune,
   });
 }

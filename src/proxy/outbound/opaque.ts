@@ -296,14 +296,14 @@ class OpaqueConnection implements Drainable {
   }
 
   connect(endpoint: Endpoint, backend: Backend, measured: (error: ProxyError | undefined) => void): void {
-    const { mesh, meters, config, runtime } = this.#deps;
+    const { mesh, meters, config, runtime, tune } = this.#deps;
     if (isUnproven(this.#deps, endpoint)) {
       measured(undefined);
       return this.refuse(`endpoint ${endpoint.key} should be meshed, but its identity is unusable`, "identity-missing");
     }
     this.#giveUp = connect(
       connectTarget(this.#deps, endpoint, undefined),
-      { timeoutMs: config.connectTimeoutMs, context: mesh.context },
+      { timeoutMs: config.connectTimeoutMs, context: mesh.context, tune },
       {
         connected: (opened) => {
           measured(undefined);

@@ -26,7 +26,11 @@ export interface ConnectOptions {
   readonly keepAliveMs?: number;
   /** Our certificate and anchors; required for a target with TLS. */
   readonly context?: SecureContext | undefined;
+  readonly tune?: TuneSocket | undefined;
 }
+
+/** Tells the kernel what Node has no option for, once per connection, when it is there. */
+export type TuneSocket = (fd: number) => void;
 
 /** Told once how the attempt ended. */
 export interface ConnectWaiter {
@@ -60,6 +64,8 @@ export function connect(target: ConnectTarget, options: ConnectOptions, waiter: 
   }
   let settled = false;
   const carrier = connectTcp(tcp, () => {
+    const fd = descriptorOf(carrier);
+    if (fd !== undefined) options.tune?.(fd);
     if (tls === undefined) settle(undefined);
   });
   let socket = carrier;
@@ -124,4 +130,9 @@ export function connect(target: ConnectTarget, options: ConnectOptions, waiter: 
     clearTimeout(timer);
     socket.destroy();
   };
+}
+
+function descriptorOf(socket: Socket): number | undefined {
+  const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;
+  return fd === undefined || fd < 0 ? undefined : fd;
 }

@@ -6,7 +6,7 @@ import type { SocketMeter } from "../core/metrics.ts";
 import type { Dispatcher } from "../stack/dispatcher.ts";
 import type { Exchange } from "../stack/exchange.ts";
 import type { Http2Options } from "../wire/http2/index.ts";
-import { type ConnectTarget, connect } from "./connect.ts";
+import { type ConnectTarget, connect, type TuneSocket } from "./connect.ts";
 import { Http1ClientConnection, type Http1Owner, isReplayable } from "./http1-client.ts";
 import { Http2ClientConnection, type Http2Owner } from "./http2-client.ts";
 import type { Runtime } from "./runtime.ts";
@@ -19,6 +19,7 @@ export interface PoolOptions {
   readonly context: () => SecureContext | undefined;
   /** Asked once per connection. */
   readonly meter: () => SocketMeter;
+  readonly tune?: TuneSocket | undefined;
 }
 
 // Linkerd: LINKERD2_PROXY_{IN,OUT}BOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT 3 s.
@@ -66,8 +67,8 @@ export class Http1Pool implements Dispatcher, Http1Owner, Timed {
   }
 
   again(x: Exchange): void {
-    const attempt = new Http1Attempt(x, this);
-    connect(this.#target, { timeoutMs: this.#options.connectTimeoutMs, context: this.#options.context() }, attempt);
+    const { connectTimeoutMs, context, tune } = this.#options;
+    connect(this.#target, { timeoutMs: connectTimeoutMs, context: context(), tune }, new Http1Attempt(x, this));
   }
 
   #isFresh(connection: Http1ClientConnection): boolean {
@@ -218,11 +219,8 @@ export class Http2Pool implements Dispatcher, Http2Owner, Timed {
       this.#retryAt !== undefined
     )
       return;
-    this.#cancelConnect = connect(
-      this.#target,
-      { timeoutMs: this.#options.connectTimeoutMs, context: this.#options.context() },
-      this,
-    );
+    const { connectTimeoutMs, context, tune } = this.#options;
+    this.#cancelConnect = connect(this.#target, { timeoutMs: connectTimeoutMs, context: context(), tune }, this);
   }
 
   connected(socket: Socket): void {
