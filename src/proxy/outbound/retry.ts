@@ -187,13 +187,10 @@ class RetriedCall implements ClientSide, AttemptOwner {
 
   failed(attempt: Attempt, error: ProxyError, code: number): void {
     this.#clearTimer();
-    if (this.#wantsError(error) && this.#again(attempt)) {
-      // An attempt that failed holds nothing that could still be delivered.
-      attempt.retire();
-      return;
-    }
+    const again = this.#wantsError(error) ? this.#again(attempt) : this.#earn();
+    // An attempt that failed holds nothing that could still be delivered.
     attempt.retire();
-    this.outer.fail(error, code);
+    if (!again) this.outer.fail(error, code);
   }
 
   ended(attempt: Attempt): void {
@@ -226,8 +223,10 @@ class RetriedCall implements ClientSide, AttemptOwner {
         // Linkerd makes answers of these below the retries (outbound.md §8.3, client rescue).
         return grpc ? this.#wants(200, error.grpc) : this.#wants(error.http, undefined);
       case "failfast":
-      case "response-timeout":
         return this.#policy !== undefined && !this.#isPastDeadline();
+      case "response-timeout":
+        // The route's limits for all of a response, and for all of a request, are no reason to ask again.
+        return this.#policy !== undefined && error.limit === "headers";
       default:
         return false;
     }
@@ -244,14 +243,10 @@ class RetriedCall implements ClientSide, AttemptOwner {
 
   /** Prepares another attempt. @returns false: this one's result stands. */
   #again(attempt: Attempt): boolean {
-    if (!this.#replayable) {
-      this.#settled();
-      return false;
-    }
+    if (!this.#replayable) return this.#earn();
     const paid = this.#budget === undefined ? this.#mayRetry() : this.#budget.withdraw(this.now());
     if (!paid) {
       this.#meter.exhausted();
-      this.#budget?.deposit(this.now());
       return false;
     }
     const { rng } = this.#shared.deps;
@@ -297,13 +292,20 @@ class RetriedCall implements ClientSide, AttemptOwner {
     if (timeoutMs === undefined || attempt === undefined || attempt.head !== undefined || !this.#mayRetry()) return;
     this.#timer = setTimeout(() => {
       const cause = `response header timeout: ${timeoutMs}ms`;
-      attempt.x.fail(new ProxyError("response-timeout", `timed out waiting for response headers: ${cause}`));
+      const message = `timed out waiting for response headers: ${cause}`;
+      attempt.x.fail(new ProxyError("response-timeout", message, { limit: "headers" }));
     }, timeoutMs);
   }
 
   #settled(): void {
-    this.#budget?.deposit(this.now());
+    this.#earn();
     if (this.#retries > 0) this.#meter.succeeded();
+  }
+
+  /** What is not to be retried pays for what is. @returns false. */
+  #earn(): false {
+    this.#budget?.deposit(this.now());
+    return false;
   }
 
   #forgetBody(): void {

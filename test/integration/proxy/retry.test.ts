@@ -88,6 +88,13 @@ describe("a route that retries", () => {
     expect(await ask(port)).toMatchObject({ status: 200, body: "2" });
   });
 
+  test("a response that takes longer than its route allows is not asked for again", async () => {
+    const app = new App(() => {});
+    const { port } = await site(app, { retry: RETRY, timeouts: { ...NO_TIMEOUTS, responseMs: 100 } });
+    expect((await ask(port)).status).toBe(504);
+    expect(app.calls).toBe(1);
+  });
+
   test("the request's own deadline ends all attempts", async () => {
     const app = new App(() => {});
     const { port } = await site(app, {

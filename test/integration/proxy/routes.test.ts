@@ -57,6 +57,41 @@ describe("a ServiceProfile's route", () => {
     expect(name).toBe("a.shop.svc.cluster.local:80");
   });
 
+  test("earns retries by requests that are not to be retried, and by no others", async () => {
+    let fails = 0;
+    const app = new App((_req, res) => {
+      res.statusCode = fails-- > 0 ? 500 : 200;
+      res.end();
+    });
+    open.push(app);
+    const endpoint = await app.listen();
+    const balanced = await Balanced.start(profiled(1, 0), { "a:80": [endpoint] });
+    open.push(balanced);
+    const asked = async (failing: number) => {
+      fails = failing;
+      const before = app.calls;
+      return [(await ask(balanced.port)).status, app.calls - before];
+    };
+    // Nobody has earned anything, least of all a failure that was to be retried.
+    expect([await asked(1), await asked(1)]).toEqual([
+      [500, 1],
+      [500, 1],
+    ]);
+    // An answer that is wanted pays for one retry, whose own answer pays for the next.
+    expect(await asked(0)).toEqual([200, 1]);
+    expect([await asked(1), await asked(2)]).toEqual([
+      [200, 2],
+      [500, 2],
+    ]);
+    expect(await asked(1)).toEqual([500, 1]);
+    // So does a request that came to nobody: it is not retried.
+    const key = "endpoints a:80";
+    balanced.proxy.tell({ type: "discovery.endpoints", key, reset: false, add: [], remove: [endpoint.key] });
+    expect(await asked(0)).toEqual([504, 0]);
+    balanced.proxy.tell({ type: "discovery.endpoints", key, reset: false, add: [endpoint], remove: [] });
+    expect(await asked(1)).toEqual([200, 2]);
+  });
+
   test("passes the failure on when the budget is spent", async () => {
     const app = new App((_req, res) => {
       res.statusCode = 500;
