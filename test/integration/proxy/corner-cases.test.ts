@@ -2,6 +2,7 @@
  * Corner cases of the outbound side (outbound.md §12) that no other file has: what an operator meets once a year.
  */
 import { Agent } from "node:http";
+import { createServer as createHttp2 } from "node:http2";
 import { connect, createServer as createTcp, type Socket } from "node:net";
 import { createServer as createTls } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
@@ -141,6 +142,22 @@ describe("an answer before the end of an upload on a route that retries", () => 
     socket.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nhalf of it");
     await until(() => heard.startsWith("HTTP/1.1 503 "), "it is answered");
     expect(app.calls).toBe(1);
+  });
+});
+
+describe("a stream of HTTP/2 that its endpoint resets under a program's HTTP/1", () => {
+  test("is 502, and the program's connection ends", async () => {
+    const server = createHttp2();
+    server.on("stream", (stream) => {
+      stream.on("error", () => {});
+      stream.close(11);
+    });
+    open.push(server);
+    const endpoint: Endpoint = { ...(await endpointOf(server)), hint: "h2" };
+    const { port } = await balanced(routeTo(onlyBackend(backendOf("a:80"))), { "a:80": [endpoint] });
+    expect(await say(port, "GET / HTTP/1.1\r\nhost: a\r\n\r\n")).toMatch(
+      /^HTTP\/1\.1 502 .*\r\nconnection: close\r\n/is,
+    );
   });
 });
 

@@ -151,6 +151,30 @@ describe("HTTP/1", () => {
     expect(answers[1]).not.toContain("retry-after");
   });
 
+  test("a rate limit is the port's: on either road, in either version, whatever else of the policy changes", async () => {
+    const appPort = await app();
+    // One request in twenty seconds.
+    const rateLimits = { ref: undefined, total: 0.05, perIdentity: undefined, overrides: [] };
+    const limited = (kind: "http1" | "detect", ...routes: InboundRoute[]): InboundPolicy =>
+      inboundPolicy(
+        kind === "detect"
+          ? ({ ...detect(10_000, ...routes), rateLimits } as InboundPolicy["protocol"])
+          : { kind, routes, rateLimits },
+      );
+    const { hops, intercepted } = await site.hops({ appPort, inboundPolicy: limited("detect", ...ROUTES) });
+    const session = connectHttp2(`http://127.0.0.1:${intercepted}`);
+    sessions.push(session);
+    const byHttp2 = async () => (await ask(session, "/app", { "l5d-orig-proto": "HTTP/1.1" }))[":status"];
+    const byHttp1 = async () => (await plain(intercepted, "/app"))[0]?.split(" ")[1];
+    const direct = async () => (await meshed(hops, appPort, "/app"))[0]?.split(" ")[1];
+    expect([await byHttp2(), await byHttp1(), await direct()]).toEqual([200, "429", "429"]);
+    const value = limited("http1", routeTo("/new"), ...ROUTES);
+    hops.server.tell({ type: "discovery.inbound", key: `inbound ${appPort}`, value });
+    expect([await byHttp1(), await direct(), await byHttp2()]).toEqual(["429", "429", 429]);
+    hops.skip(21_000);
+    expect([await direct(), await byHttp1()]).toEqual(["200", "429"]);
+  });
+
   test("a port that has become opaque: 404 for what is open", async () => {
     const appPort = await app();
     const { hops } = await site.hops({ appPort, inboundPolicy: policy() });

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { createServer, type IncomingMessage, request, type Server } from "node:http";
 import {
   type ClientHttp2Session,
@@ -91,6 +92,19 @@ function call(
   });
 }
 
+// As Linkerd's proxies without a collector: W3C, B3 in both forms, OpenCensus.
+const TRACE = {
+  traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+  tracestate: "rojo=00f067aa0ba902b7",
+  "grpc-trace-bin": "AAAAAAAAAAAAAAAAAAAAAAAAAQAAAAAAAAAAAgE=",
+  "x-b3-traceid": "463ac35c9f6413ad48485a3953bb6124",
+  "x-b3-spanid": "a2fb4a1d1a96d312",
+  "x-b3-sampled": "1",
+  b3: "463ac35c9f6413ad-a2fb4a1d1a96d312-1",
+};
+const traceOf = (headers: Readonly<Record<string, unknown>>) =>
+  Object.fromEntries(Object.keys(TRACE).flatMap((name) => (name in headers ? [[name, headers[name]]] : [])));
+
 describe("HTTP/1 over the mesh", () => {
   let app: Server;
   let hops: Hops;
@@ -118,6 +132,16 @@ describe("HTTP/1 over the mesh", () => {
     expect(seen.headers["host"]).toBe(`127.0.0.1:${hops.port}`);
     expect(seen.headers["l5d-orig-proto"]).toBeUndefined();
     expect(res.headers["l5d-orig-proto"]).toBeUndefined();
+  });
+
+  test("a trace passes both hops as it is, and none is begun", async () => {
+    const seen = async (headers: Record<string, string>) =>
+      traceOf(
+        (JSON.parse((await call(hops.port, { headers })).body.toString()) as { headers: Record<string, unknown> })
+          .headers,
+      );
+    expect(await seen(TRACE)).toEqual(TRACE);
+    expect(await seen({})).toEqual({});
   });
 
   test("bodies of known and unknown length arrive whole, both ways", async () => {
@@ -214,7 +238,9 @@ describe("HTTP/2 over the mesh", () => {
       stream.on("error", () => {});
       if (headers[":path"] === "/reset") return stream.close(11);
       if (headers[":path"] === "/never") return;
-      stream.respond({ ":status": 200, "x-client": String(headers["l5d-client-id"]) }, { waitForTrailers: true });
+      const trace = JSON.stringify(traceOf(headers));
+      const fields = { ":status": 200, "x-client": String(headers["l5d-client-id"]), "x-trace": trace };
+      stream.respond(fields, { waitForTrailers: true });
       stream.on("wantTrailers", () => stream.sendTrailers({ "x-sum": "2" }));
       stream.pipe(stream);
     });
@@ -249,6 +275,18 @@ describe("HTTP/2 over the mesh", () => {
     expect(head["x-client"]).toBe(CLIENT_NAME);
     expect(Buffer.concat(got).length).toBe(2_000_000);
     expect(trailers["x-sum"]).toBe("2");
+  });
+
+  test("a trace passes both hops as it is, and none is begun, of gRPC as well", async () => {
+    const seen = async (headers: Record<string, string>) => {
+      const stream = session.request({ ":path": "/a.B/C", ":method": "POST", ...headers });
+      stream.end();
+      stream.resume();
+      const [head] = (await once(stream, "response")) as [Record<string, unknown>];
+      return JSON.parse(String(head["x-trace"])) as object;
+    };
+    expect(await seen({ ...TRACE, "content-type": "application/grpc", te: "trailers" })).toEqual(TRACE);
+    expect(await seen({})).toEqual({});
   });
 
   test("a reset keeps its reason", async () => {

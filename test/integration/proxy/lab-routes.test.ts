@@ -2,7 +2,9 @@
  * Routes of every kind from object to connection: what the lab's control plane makes of TLSRoutes, TCPRoutes,
  * EgressNetworks and mirrored Services, read as the agent reads it, and carried by the running proxy.
  */
+import { once } from "node:events";
 import { createServer as createHttp } from "node:http";
+import { connect as connectHttp2 } from "node:http2";
 import { connect, createServer as createTcp, type Server } from "node:net";
 import { connect as connectTls, createServer as createTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
@@ -86,30 +88,32 @@ const greeter = (name: string) =>
     socket.end(name);
   });
 
+const authority = Authority.root("applications");
+
+/** Ends TLS and says who it is. */
+async function application(name: string): Promise<Endpoint> {
+  const leaf = await (await authority).issue({ dns: ["a.test", "*.b.test"] });
+  const server = createTls({ key: leaf.keyPem, cert: leaf.certificatePem }, (socket) => {
+    socket.on("error", () => {});
+    socket.end(name);
+  });
+  return endpoint(server);
+}
+
+/** Who ends the TLS that the program begins; an error's code if nobody does. */
+function whoIs(port: number, servername: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connectTls({ host: "127.0.0.1", port, servername, rejectUnauthorized: false });
+    let all = "";
+    socket.on("data", (chunk) => {
+      all += String(chunk);
+    });
+    socket.on("error", ({ code = "" }: NodeJS.ErrnoException) => resolve(code));
+    socket.on("close", () => resolve(all));
+  });
+}
+
 describe("a TLSRoute", () => {
-  const authority = Authority.root("applications");
-  async function application(name: string): Promise<Endpoint> {
-    const leaf = await (await authority).issue({ dns: ["a.test", "*.b.test"] });
-    const server = createTls({ key: leaf.keyPem, cert: leaf.certificatePem }, (socket) => {
-      socket.on("error", () => {});
-      socket.end(name);
-    });
-    return endpoint(server);
-  }
-
-  /** Who ends the TLS that the program begins; an error's code if nobody does. */
-  function whoIs(port: number, servername: string): Promise<string> {
-    return new Promise((resolve) => {
-      const socket = connectTls({ host: "127.0.0.1", port, servername, rejectUnauthorized: false });
-      let all = "";
-      socket.on("data", (chunk) => {
-        all += String(chunk);
-      });
-      socket.on("error", ({ code = "" }: NodeJS.ErrnoException) => resolve(code));
-      socket.on("close", () => resolve(all));
-    });
-  }
-
   test("sends a connection where its SNI belongs, TLS untouched, and closes all others", async () => {
     const cluster = world();
     for (const [name, host] of [
@@ -159,15 +163,15 @@ describe("a TCPRoute", () => {
   });
 });
 
-describe("an EgressNetwork", () => {
-  const network = (trafficPolicy: "Allow" | "Deny"): EgressNetwork => ({
-    apiVersion: "policy.linkerd.io/v1alpha1",
-    kind: "EgressNetwork",
-    metadata: { name: "out", namespace: "ns" },
-    spec: { trafficPolicy },
-  });
-  const OUT = [{ group: "policy.linkerd.io", kind: "EgressNetwork", name: "out" }];
+const network = (trafficPolicy: "Allow" | "Deny"): EgressNetwork => ({
+  apiVersion: "policy.linkerd.io/v1alpha1",
+  kind: "EgressNetwork",
+  metadata: { name: "out", namespace: "ns" },
+  spec: { trafficPolicy },
+});
+const OUT = [{ group: "policy.linkerd.io", kind: "EgressNetwork", name: "out" }];
 
+describe("an EgressNetwork", () => {
   async function site() {
     const cluster = world();
     const seen: string[] = [];
@@ -203,6 +207,44 @@ describe("an EgressNetwork", () => {
     expect((await ask(balanced.port, { headers: { host: "good.test" } })).status).toBe(200);
     expect((await ask(balanced.port, { headers: { host: "bad.test" } })).status).toBe(403);
     expect(seen).toEqual(["good.test"]);
+  });
+});
+
+describe("an EgressNetwork and the names of TLS", () => {
+  test.each([
+    ["Deny", "ECONNRESET"],
+    ["Allow", "out there"],
+  ] as const)("%s: a TLSRoute lets out what it names, the network decides about the rest", async (policy, other) => {
+    const cluster = world();
+    const { address } = await application("out there");
+    cluster.store.put(KINDS.egressNetworks, network(policy));
+    const spec = { parentRefs: OUT, hostnames: ["a.test"], rules: [{ backendRefs: OUT }] };
+    cluster.store.put(KINDS.tlsRoutes, route("good", spec as never, {}, "TLSRoute"));
+    const { port } = await start(policyOf(cluster, address.ip, address.port), {});
+    expect([await whoIs(port, "a.test"), await whoIs(port, "x.b.test")]).toEqual(["out there", other]);
+    expect(await heard(port, "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")).toBe("");
+  });
+
+  test("Deny without a route: bytes of TLS are closed like all others, calls of gRPC are not permitted", async () => {
+    const cluster = world();
+    const { address } = await application("out there");
+    cluster.store.put(KINDS.egressNetworks, network("Deny"));
+    const { port } = await start(policyOf(cluster, address.ip, address.port), {});
+    expect(await whoIs(port, "a.test")).toBe("ECONNRESET");
+    const parentRefs = { parentRefs: OUT, rules: [{ matches: [{ method: { service: "a.Open" } }], backendRefs: OUT }] };
+    cluster.store.put(KINDS.grpcRoutes, route("calls", parentRefs as never, {}, "GRPCRoute"));
+    const calls = await start(policyOf(cluster, address.ip, address.port), {});
+    const session = connectHttp2(`http://127.0.0.1:${calls.port}`);
+    open.push({ close: () => session.destroy() });
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/b.Shut/Call",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    stream.end();
+    const [head] = (await once(stream, "response")) as [Record<string, unknown>];
+    expect(head).toMatchObject({ ":status": 200, "grpc-status": "7", "grpc-message": "traffic not allowed" });
   });
 });
 
