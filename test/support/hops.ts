@@ -303,8 +303,6 @@ export class Hops {
         : undefined;
     const server = new HopProxy(await identityFrom(authority, SERVER_NAME, SERVER_URI), answerServer, options);
     const directPort = await server.listenInbound(true);
-    // As the hub does for declared ports: the answer is there before the first connection.
-    server.discovery.inbound(options.appPort).retain();
     const answerClient = (request: DiscoveryRequest): DiscoveryMessage | undefined =>
       request.type === "discovery.watch" && request.target.kind === "outbound"
         ? {

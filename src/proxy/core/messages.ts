@@ -36,7 +36,7 @@ export type DiscoveryRequest =
 
 /**
  * Why there is no answer: the control plane said that the question is wrong (`refused`), did not answer within
- * `discovery.timeoutMs` (`unreachable`), or has been silent for longer than `discovery.maxStale` (`stale`).
+ * `discovery.timeoutMs` (`unreachable`; of an inbound port: not yet), or has been silent for longer than `discovery.maxStale` (`stale`).
  */
 export type DiscoveryFailure = "refused" | "unreachable" | "stale";
 

@@ -81,6 +81,11 @@ export abstract class HubEntry {
   protected abstract connected(): boolean;
   /** The present value as messages to a worker that has none yet. */
   protected abstract snapshot(): readonly DiscoveryMessage[];
+  /** What a worker is told that asks before there is an answer. */
+  protected unanswered(): readonly DiscoveryMessage[] {
+    return [];
+  }
+
   /** Whether an answer older than `maxStale` is to be given up. */
   protected abstract readonly expires: boolean;
 
@@ -161,7 +166,7 @@ export abstract class HubEntry {
   #present(): readonly DiscoveryMessage[] {
     switch (this.#state) {
       case "pending":
-        return [];
+        return this.unanswered();
       case "ready":
         return this.snapshot();
       case "failed":

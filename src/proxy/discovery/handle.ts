@@ -31,7 +31,10 @@ export interface Handle<T> {
   release(): void;
 }
 
-/** Never blocks: `current` is the default policy until the first answer, also while `pending` or `failed`. */
+/**
+ * `current` is the default policy until the first answer. `pending` lasts as long as a question to the main thread: who
+ * is about to judge a connection waits for it; `failed` says that the control plane has not answered.
+ */
 export interface InboundPolicyHandle extends Handle<InboundPolicy> {
   readonly current: InboundPolicy;
 }

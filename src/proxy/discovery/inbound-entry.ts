@@ -61,6 +61,11 @@ export class InboundEntry extends HubEntry {
     return this.#policy === undefined ? [] : [{ type: "discovery.inbound", key: this.key, value: this.#policy }];
   }
 
+  // Said at once: a worker waits for it before it judges a connection, and must not wait for the control plane.
+  protected override unanswered(): readonly DiscoveryMessage[] {
+    return [{ type: "discovery.failed", key: this.key, failure: "unreachable", why: "no answer yet" }];
+  }
+
   #open(): GrpcStream<inbound.Server> | undefined {
     const request = { workload: this.deps.policyWorkload(), port: this.#port };
     return this.deps

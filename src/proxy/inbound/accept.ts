@@ -6,6 +6,7 @@ import type { Arrival } from "./arrival.ts";
 import type { InboundDeps, InboundParts } from "./deps.ts";
 import { detectTls } from "./detect.ts";
 import { acceptDirect } from "./direct.ts";
+import { whenKnown } from "./discover.ts";
 import { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
 import { Seldom } from "./seldom.ts";
@@ -35,10 +36,12 @@ export class InboundAcceptor {
     }
     const handle = discovery.inbound(originalDst.port);
     const arrival: Arrival = { ...accepted, originalClient: accepted.client, road: "redirected", handle };
-    // An opaque port is not looked at: its clients may wait for the server to speak, and their TLS is their own.
-    if (handle.current.protocol.kind === "opaque")
-      forwardOpaque(this.#deps, { ...arrival, noTls: { kind: "skipped" } }, accepted.socket, client, undefined);
-    else detectTls(this.#deps, this.#http, arrival, client);
+    whenKnown(handle, accepted.socket, () => {
+      // An opaque port is not looked at: its clients may wait for the server to speak, and their TLS is their own.
+      if (handle.current.protocol.kind === "opaque")
+        forwardOpaque(this.#deps, { ...arrival, noTls: { kind: "skipped" } }, accepted.socket, client, undefined);
+      else detectTls(this.#deps, this.#http, arrival, client);
+    });
   }
 
   /** Lets go of what no connection has used for a while. Call it about once a second. */

@@ -8,6 +8,7 @@ import { decodeClientHello } from "../wire/tls/index.ts";
 import { decodeTransportHeader, type TransportHeader } from "../wire/transport-header/index.ts";
 import type { Arrival } from "./arrival.ts";
 import type { InboundParts } from "./deps.ts";
+import { whenKnown } from "./discover.ts";
 import type { InboundHttp } from "./http.ts";
 import { forwardOpaque } from "./opaque.ts";
 
@@ -91,14 +92,12 @@ function dispatch(
   if (header.name !== undefined) return refuse(`not a gateway for ${header.name}`, "gateway-refused");
   if (header.port === deps.config.port) return refuse("loop: the header names our own port", "loop-detected");
   const originalDst: SocketAddress = { ip: accepted.originalDst.ip, port: header.port };
-  const arrival: Arrival = {
-    socket: accepted.socket,
-    originalClient: accepted.client,
-    originalDst,
-    road: "direct",
-    handle: deps.discovery.inbound(header.port),
-  };
-  // Absent means opaque, whatever the port's policy would detect (inbound.md §9.2).
-  if (protocol === undefined) forwardOpaque(deps, arrival, done.socket, client, rest);
-  else http.serve(protocol === "http2" ? "2" : "1", arrival, done.socket, client, rest);
+  const handle = deps.discovery.inbound(header.port);
+  const { socket, client: originalClient } = accepted;
+  const arrival: Arrival = { socket, originalClient, originalDst, road: "direct", handle };
+  whenKnown(handle, done.socket, () => {
+    // Absent means opaque, whatever the port's policy would detect (inbound.md §9.2).
+    if (protocol === undefined) forwardOpaque(deps, arrival, done.socket, client, rest);
+    else http.serve(protocol === "http2" ? "2" : "1", arrival, done.socket, client, rest);
+  });
 }

@@ -106,7 +106,8 @@ async function agent(server: PolicyServer, ports: readonly number[], known: read
     log: { error() {}, warn() {}, info() {}, debug() {} },
   });
   hub.keepInbound(known);
-  const side = hub.attachWorker((message) => proxy.tell(structuredClone(message)));
+  // The worker is another thread: what the hub says arrives later, however soon.
+  const side = hub.attachWorker((message) => setImmediate(() => proxy.tell(structuredClone(message))));
   const proxy: HopProxy = new HopProxy(
     identity,
     (asked) => {
@@ -116,8 +117,6 @@ async function agent(server: PolicyServer, ports: readonly number[], known: read
     {},
   );
   await proxy.listenInbound(true);
-  // As the worker does for declared ports.
-  for (const port of known) proxy.discovery.inbound(port).retain();
   const to = new Map<number, number>();
   for (const port of ports) to.set(port, await proxy.listenIntercepted({ ip: "127.0.0.1", port }));
   const close = () => {
@@ -150,6 +149,25 @@ function ask(port: number, path: string, kept?: Agent): Promise<string> {
     asked.end();
   });
 }
+
+test("a worker's first connection to a port, and the first after a long time, is judged by what the hub knows", async () => {
+  const server = await controller();
+  const { ports, reached } = await applications(1);
+  const [known = 0] = ports;
+  server.say(known, policy(FOO_NOT_BAR));
+  const { at, hub, proxy } = await agent(server, ports, [known], NO_STORE);
+  await until(() => hub.status()[0]?.connected, "the policy is heard");
+  expect(proxy.discovery.size).toBe(0);
+  expect(await ask(at(known), "/foo")).toBe("200");
+  await until(() => {
+    proxy.clock.skip(91_000);
+    proxy.inbound?.expire(proxy.clock.now());
+    proxy.discovery.expire(proxy.clock.now());
+    return proxy.discovery.size === 0;
+  }, "the worker forgets the port");
+  expect(await ask(at(known), "/bar")).toBe("403");
+  expect(reached).toEqual([known]);
+});
 
 describe("a control plane that is down at start", () => {
   test("leaves ports of which nothing was ever heard to the default policy, until it is there", async () => {

@@ -134,12 +134,22 @@ describe("hub, inbound", () => {
     const { client, messages } = worker(world);
     client.inbound(8080);
     send.server(world.grpc.last("WatchPort"));
+    messages.length = 0;
     world.grpc.last("WatchPort").end();
     world.time.advance(100);
     send.server(world.grpc.last("WatchPort"));
-    expect(messages).toHaveLength(1);
+    expect(messages).toHaveLength(0);
     send.server(world.grpc.last("WatchPort"), detectServer({ authorizations: [anyone, anyone] }));
-    expect(messages).toHaveLength(2);
+    expect(messages).toHaveLength(1);
+  });
+
+  it("says at once that there is no answer yet: who judges a connection waits for that, not for the control plane", () => {
+    const world = make();
+    const { client } = worker(world);
+    const handle = client.inbound(8080);
+    expect([handle.state, handle.why, handle.current]).toEqual(["failed", "no answer yet", DEFAULT]);
+    send.server(world.grpc.last("WatchPort"));
+    expect([handle.state, handle.current.source]).toEqual(["ready", "api"]);
   });
 
   it("watches declared ports from the start, whoever asks", () => {
@@ -587,7 +597,7 @@ describe("hub without control plane", () => {
     const { client } = worker(world);
     expect(world.store.files.size).toBe(0);
     const states = [client.inbound(80), client.outbound("10.0.0.1", 80), client.endpoints("a.b:80")];
-    expect(states.map(({ state }) => state)).toEqual(["pending", "pending", "pending"]);
+    expect(states.map(({ state }) => state)).toEqual(["failed", "pending", "pending"]);
   });
 
   it("gives up outbound answers, not inbound policies, after maxStale of silence", () => {
