@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { HeaderList } from "../../src/proxy/core/header.ts";
-import { ClientRecorder, headers, latin1, requestHead, responseHead, ServerRecorder } from "../support/http1.ts";
+import { ClientRecorder, headers, latin1, lend, requestHead, responseHead, ServerRecorder } from "../support/http1.ts";
 import { readStrictly } from "../support/strict-http1.ts";
 import { readResponse } from "../support/strict-response.ts";
 
@@ -75,7 +75,7 @@ function cut(bytes: Buffer, at: readonly number[]): Buffer[] {
 const cuts = fc.array(fc.double({ min: 0, max: 0.999, noNaN: true }), { maxLength: 12 });
 
 /** Everything a server reports for these pieces, every request answered at once, and then the client's half-close. */
-function serve(pieces: readonly Buffer[]): string[] {
+function serve(pieces: readonly Buffer[], isLent = false): string[] {
   const server = new ServerRecorder();
   server.machine.advance(0);
   server.react = (event) => {
@@ -84,17 +84,17 @@ function serve(pieces: readonly Buffer[]): string[] {
     server.machine.sendHead(responseHead(204), true);
     server.machine.advance(0);
   };
-  for (const piece of pieces) server.machine.receive(piece, 0);
+  for (const piece of pieces) isLent ? lend(server.machine, piece) : server.machine.receive(piece, 0);
   server.machine.receive(Buffer.alloc(0), 0);
   if (server.error !== undefined) expect(server.error.side).toBe("remote");
   return server.take();
 }
 
 /** Everything a client reports for these pieces as response to a GET. */
-function respond(pieces: readonly Buffer[]): string[] {
+function respond(pieces: readonly Buffer[], isLent = false): string[] {
   const client = new ClientRecorder();
   client.machine.sendHead(requestHead(), true);
-  for (const piece of pieces) client.machine.receive(piece, 0);
+  for (const piece of pieces) isLent ? lend(client.machine, piece) : client.machine.receive(piece, 0);
   client.machine.receive(Buffer.alloc(0), 0);
   if (client.error !== undefined) expect(client.error.side).toBe("remote");
   return client.take();
@@ -107,6 +107,7 @@ describe("requests", () => {
         const bytes = written(messages);
         const events = serve([bytes]);
         expect(serve(cut(bytes, at))).toEqual(events);
+        expect(serve(cut(bytes, at), true)).toEqual(events);
         const wanted = messages.flatMap((one) => {
           const text = Buffer.concat(one.content).toString("latin1");
           const shown = one.fields.map(([name, text]) => ` ${name.toLowerCase()}=${text}`).join("");
@@ -177,6 +178,7 @@ describe("responses", () => {
         expect([strict?.status, strict?.end, strict?.bytes]).toEqual([status, "framed", bytes.length]);
         const events = respond([bytes]);
         expect(respond(cut(bytes, at))).toEqual(events);
+        expect(respond(cut(bytes, at), true)).toEqual(events);
         expect(events.at(-1)).toBe("end");
         const text = one.framing === "none" ? "" : Buffer.concat(one.content).toString("latin1");
         expect(events.filter((event) => event.startsWith("data")).join("")).toBe(text === "" ? "" : `data ${text}`);
@@ -200,6 +202,7 @@ describe("responses", () => {
           return end < 0 ? events : events.slice(0, end + 1);
         };
         expect(trim(respond(cut(whole, at)))).toEqual(trim(respond([whole])));
+        expect(trim(respond(cut(whole, at), true))).toEqual(trim(respond([whole])));
       }),
       { numRuns: 1000 },
     );

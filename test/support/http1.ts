@@ -1,6 +1,7 @@
 import type { ProtocolError } from "../../src/proxy/core/errors.ts";
 import { HeaderList, headerName } from "../../src/proxy/core/header.ts";
 import type { RequestHead, ResponseHead } from "../../src/proxy/core/http.ts";
+import type { Lent, Machine } from "../../src/proxy/core/machine.ts";
 import {
   Http1Client,
   type Http1ClientHandler,
@@ -11,6 +12,28 @@ import {
   stripHopByHop,
 } from "../../src/proxy/wire/http1/index.ts";
 import { TestSink } from "./sink.ts";
+
+const bytes = Buffer.allocUnsafeSlow(64 * 1024);
+const lent: Lent = {
+  bytes,
+  view: new DataView(bytes.buffer),
+  own: (from, to) => Buffer.from(bytes.subarray(from, to)),
+};
+// What another connection left behind: nobody may take it for his own.
+const LEFT_BEHIND = Buffer.from("\r\nx-left: behind\r\n\r\nGET /left HTTP/1.1\r\nhost: left\r\n\r\n");
+
+/** Gives bytes to a machine as a socket's reader does: lent first. @returns Whether it took them so. */
+export function lend(machine: Machine, chunk: Buffer, now = 0): boolean {
+  if (chunk.length > 0 && chunk.length <= bytes.length) {
+    chunk.copy(bytes);
+    LEFT_BEHIND.copy(bytes, chunk.length);
+    const isTaken = machine.receiveLent?.(lent, chunk.length, now) ?? false;
+    bytes.fill("lost", 0, chunk.length);
+    if (isTaken) return true;
+  }
+  machine.receive(chunk, now);
+  return false;
+}
 
 export function latin1(text: string): Buffer {
   return Buffer.from(text, "latin1");

@@ -12,6 +12,15 @@ export type Decoded<T> =
   | { readonly kind: "more"; readonly atLeast: number }
   | { readonly kind: "no"; readonly why: string };
 
+/** Memory that many sockets are read into in turn: whoever keeps some of it keeps a copy. */
+export interface Lent {
+  readonly bytes: Buffer;
+  /** The same bytes. */
+  readonly view: DataView;
+  /** A copy of [from, to), to be kept. */
+  own(from: number, to: number): Buffer;
+}
+
 /**
  * A codec with memory, without I/O. It calls a handler that is set once per connection and writes into a
  * {@link ByteSink} that the driver owns; nothing is allocated to report an event.
@@ -22,6 +31,11 @@ export interface Machine {
    * An empty chunk is the peer's half-close. Never throws for anything a peer can send.
    */
   receive(chunk: Buffer, now: Millis): void;
+  /**
+   * Takes the first `length` bytes of memory that is only lent, as if they had been received.
+   * @returns false if nothing was taken: then they have to be received.
+   */
+  receiveLent?(lent: Lent, length: number, now: Millis): boolean;
   /** When to call {@link expire} if nothing happens before; undefined while nothing is due. */
   timeoutAt(): Millis | undefined;
   expire(now: Millis): void;

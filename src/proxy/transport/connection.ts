@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Millis } from "../core/clock.ts";
-import type { Machine } from "../core/machine.ts";
+import type { Lent, Machine } from "../core/machine.ts";
 import type { SocketMeter } from "../core/metrics.ts";
 import { abort } from "./abort.ts";
 import { errnoOf } from "./errno.ts";
@@ -41,6 +41,7 @@ export abstract class Connection implements Timed {
   #fullSince: Millis | undefined;
   #lingerUntil: Millis | undefined;
   readonly #onData = (chunk: Buffer) => this.#receive(chunk);
+  readonly #onLent = (lent: Lent, length: number) => this.#receiveLent(lent, length);
   readonly #onEnd = () => this.#receive(EMPTY);
   readonly #onDrain = () => {
     this.#fullSince = undefined;
@@ -68,7 +69,10 @@ export abstract class Connection implements Timed {
     socket.on("error", this.#onError);
     socket.on("close", this.#onClose);
     if (first !== undefined && first.length > 0) this.#receive(first);
-    if (!this.released) this.#reader = SocketReader.attach(socket, this.#onData);
+    if (!this.released) {
+      const onLent = this.machine.receiveLent === undefined ? undefined : this.#onLent;
+      this.#reader = SocketReader.attach(socket, this.#onData, false, onLent);
+    }
     // Detection may have heard the end already.
     if (socket.readableEnded && !this.released) this.#onEnd();
     if (!this.#readPaused && !this.released) this.#resume();
@@ -184,6 +188,22 @@ export abstract class Connection implements Timed {
       this.machine.receive(chunk, now);
       this.afterReceive();
       this.runtime.wheel.arm(this);
+    } finally {
+      clock.release?.();
+    }
+  }
+
+  #receiveLent(lent: Lent, length: number): boolean {
+    const { machine } = this;
+    if (this.closed || this.#lingerUntil !== undefined || machine.receiveLent === undefined) return false;
+    const { clock } = this.runtime;
+    const now = clock.hold?.() ?? clock.now();
+    try {
+      if (!machine.receiveLent(lent, length, now)) return false;
+      this.meter.read(length);
+      this.afterReceive();
+      this.runtime.wheel.arm(this);
+      return true;
     } finally {
       clock.release?.();
     }

@@ -1,11 +1,16 @@
 import type { Socket } from "node:net";
+import type { Lent } from "../core/machine.ts";
 import { type StreamBinding, streamBinding } from "./stream-binding.ts";
 
 // The kernel's reads go here, for all sockets of the thread in turn; nobody keeps a view of it.
 const SHARED: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
+const LENT: Lent = { bytes: SHARED, view: new DataView(SHARED.buffer), own: copied };
 // What was read is handed on in memory of its own: small pieces share a slab, so that a read costs no allocation.
 const SLAB_BYTES = 64 * 1024;
 const SMALL_BYTES = 8 * 1024;
+
+/** @returns false: nothing was taken. */
+type ReceiveLent = (lent: Lent, length: number) => boolean;
 
 /** The part of libuv's stream as Node wraps it that is used here. */
 interface StreamHandle {
@@ -52,6 +57,7 @@ export class SocketReader {
   readonly #ordinary: StreamHandle["onread"];
   readonly #receive: (chunk: Buffer) => void;
   readonly #lends: boolean;
+  readonly #receiveLent: ReceiveLent | undefined;
   #released = false;
   #paused = true;
   /** What came although reading was paused: the rest of what TLS had decrypted. */
@@ -63,12 +69,19 @@ export class SocketReader {
   #turnBytes = 0;
   #yielding = false;
 
-  private constructor(socket: Socket, handle: StreamHandle, receive: (chunk: Buffer) => void, lends: boolean) {
+  private constructor(
+    socket: Socket,
+    handle: StreamHandle,
+    receive: (chunk: Buffer) => void,
+    lends: boolean,
+    receiveLent: ReceiveLent | undefined,
+  ) {
     this.#socket = socket;
     this.#handle = handle;
     this.#ordinary = handle.onread;
     this.#receive = receive;
     this.#lends = lends;
+    this.#receiveLent = receiveLent;
     handle.useUserBuffer(SHARED);
     handle.onread = (buffer) => this.#onRead(buffer);
   }
@@ -76,10 +89,16 @@ export class SocketReader {
   /**
    * Takes over the reading of a socket, paused; its stream must flow, so that its end is told.
    * @param lends - What is read is valid only while `receive` is called, and costs no copy.
+   * @param receiveLent - Asked first, see {@link Machine.receiveLent}.
    * @returns undefined if this socket can only be read by its `data` events: it is no socket of the system, or some of its
    * bytes wait in its stream.
    */
-  static attach(socket: Socket, receive: (chunk: Buffer) => void, lends = false): SocketReader | undefined {
+  static attach(
+    socket: Socket,
+    receive: (chunk: Buffer) => void,
+    lends = false,
+    receiveLent?: ReceiveLent,
+  ): SocketReader | undefined {
     const handle = (socket as unknown as { _handle?: Partial<StreamHandle> | null })._handle;
     if (
       streamBinding === undefined ||
@@ -89,7 +108,7 @@ export class SocketReader {
       return undefined;
     }
     if (socket.destroyed || socket.readableEnded || socket.readableLength > 0) return undefined;
-    return new SocketReader(socket, handle as StreamHandle, receive, lends);
+    return new SocketReader(socket, handle as StreamHandle, receive, lends, receiveLent);
   }
 
   pause(): void {
@@ -142,11 +161,12 @@ export class SocketReader {
     // What a relay does with bytes is soon done, however many come at once.
     if (bytes >= COUNTED_BYTES && !this.#lends) this.#count(bytes);
     if (this.#released) {
-      if (!this.#socket.push(copied(bytes))) this.#stop();
+      if (!this.#socket.push(copied(0, bytes))) this.#stop();
     } else if (this.#paused || this.#held.length > 0) {
       this.#stop();
-      this.#held.push(copied(bytes));
-    } else this.#receive(this.#lends ? SHARED.subarray(0, bytes) : copied(bytes));
+      this.#held.push(copied(0, bytes));
+    } else if (this.#lends) this.#receive(SHARED.subarray(0, bytes));
+    else if (this.#receiveLent === undefined || !this.#receiveLent(LENT, bytes)) this.#receive(copied(0, bytes));
   }
 
   #count(bytes: number): void {
@@ -196,18 +216,19 @@ export class SocketReader {
 // libuv's number for the peer's half-close, the same on every Unix.
 const UV_EOF = -4095;
 
-function copied(bytes: number): Buffer {
-  if (bytes > SMALL_BYTES) {
-    const own = Buffer.allocUnsafeSlow(bytes);
-    SHARED.copy(own, 0, 0, bytes);
+function copied(from: number, to: number): Buffer {
+  const length = to - from;
+  if (length > SMALL_BYTES) {
+    const own = Buffer.allocUnsafeSlow(length);
+    SHARED.copy(own, 0, from, to);
     return own;
   }
-  if (slabUsed + bytes > SLAB_BYTES) {
+  if (slabUsed + length > SLAB_BYTES) {
     slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
     slabUsed = 0;
   }
-  const from = slabUsed;
-  slabUsed += bytes;
-  SHARED.copy(slab, from, 0, bytes);
-  return slab.subarray(from, slabUsed);
+  const at = slabUsed;
+  slabUsed += length;
+  SHARED.copy(slab, at, from, to);
+  return slab.subarray(at, slabUsed);
 }

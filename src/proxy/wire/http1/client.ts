@@ -2,9 +2,10 @@ import type { Millis } from "../../core/clock.ts";
 import { ProtocolError } from "../../core/errors.ts";
 import type { HeaderList } from "../../core/header.ts";
 import type { RequestHead, ResponseHead } from "../../core/http.ts";
-import type { ByteSink, Machine } from "../../core/machine.ts";
+import type { ByteSink, Lent, Machine } from "../../core/machine.ts";
 import { Backlog } from "./backlog.ts";
 import { BodyReader, type Delimiter } from "./body.ts";
+import { FamiliarReader } from "./familiar.ts";
 import { Framing } from "./framing.ts";
 import type { Http1ClientHandler } from "./handler.ts";
 import { isHost, isMethod, isTarget, parseResponseHead } from "./head.ts";
@@ -27,6 +28,8 @@ import { BodyWriter, LineWriter } from "./writer.ts";
  * From idle with the request sent, the next request begins. A byte that comes while idle, or behind a response in the
  * same read, belongs to no request: the connection is over, and its next response will be nobody's.
  */
+const NOTHING = Buffer.alloc(0);
+
 type Writing = "nothing" | "content" | "sent" | "broken";
 type Reading = "idle" | "head" | "body" | "tunnel" | "over";
 
@@ -43,6 +46,7 @@ export class Http1Client implements Machine {
   readonly #sink: ByteSink;
   readonly #limits: Http1Limits;
   readonly #head: HeadReader;
+  readonly #familiar: FamiliarReader;
   readonly #framing = new Framing();
   readonly #body: BodyReader;
   readonly #lines = new LineWriter();
@@ -65,6 +69,7 @@ export class Http1Client implements Machine {
     this.#sink = sink;
     this.#limits = limits;
     this.#head = new HeadReader(limits, false);
+    this.#familiar = new FamiliarReader(limits);
     this.#body = new BodyReader(limits, 502);
     this.#content = new BodyWriter(sink);
   }
@@ -87,6 +92,18 @@ export class Http1Client implements Machine {
     }
     this.#responseBegan = true;
     this.#consume(chunk);
+  }
+
+  receiveLent(lent: Lent, length: number, _now: Millis): boolean {
+    if (this.#reading !== "head" || this.#head.isPartial || this.#isUpgrade || this.#isConnect) return false;
+    const head = this.#familiar.response(lent, length, this.#framing);
+    if (head === undefined) return false;
+    const { end } = this.#familiar;
+    const rest = end < length ? lent.own(end, length) : NOTHING;
+    this.#responseBegan = true;
+    this.#onFinal(head, rest, 0);
+    this.#consume(rest);
+    return true;
   }
 
   /** Nothing: how long a response may take is decided by whoever sent the request. */

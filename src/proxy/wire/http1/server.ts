@@ -2,9 +2,10 @@ import type { Millis } from "../../core/clock.ts";
 import { ProtocolError } from "../../core/errors.ts";
 import type { HeaderList } from "../../core/header.ts";
 import type { RequestHead, ResponseHead } from "../../core/http.ts";
-import type { ByteSink, Machine } from "../../core/machine.ts";
+import type { ByteSink, Lent, Machine } from "../../core/machine.ts";
 import { Backlog } from "./backlog.ts";
 import { BodyReader, type Delimiter } from "./body.ts";
+import { FamiliarReader } from "./familiar.ts";
 import { Framing } from "./framing.ts";
 import type { Http1ServerHandler } from "./handler.ts";
 import { parseRequestHead } from "./head.ts";
@@ -31,6 +32,8 @@ import { BodyWriter, LineWriter } from "./writer.ts";
  *
  * Ours rather than the RFC's: one exchange at a time. What a client sends ahead stays unread in a bounded backlog.
  */
+const NOTHING = Buffer.alloc(0);
+
 type Reading = "head" | "body" | "read" | "tunnel" | "over";
 type Writing = "nothing" | "content" | "complete" | "broken";
 
@@ -55,6 +58,7 @@ export class Http1Server implements Machine {
   readonly #sink: ByteSink;
   readonly #limits: Http1Limits;
   readonly #head: HeadReader;
+  readonly #familiar: FamiliarReader;
   readonly #framing = new Framing();
   readonly #body: BodyReader;
   readonly #lines = new LineWriter();
@@ -84,6 +88,7 @@ export class Http1Server implements Machine {
     this.#sink = sink;
     this.#limits = limits;
     this.#head = new HeadReader(limits, true);
+    this.#familiar = new FamiliarReader(limits);
     this.#body = new BodyReader(limits, 400);
     this.#content = new BodyWriter(sink);
   }
@@ -102,6 +107,18 @@ export class Http1Server implements Machine {
     }
     if (this.#isReceiving) this.#keep(chunk, 0);
     else this.#consume(chunk, now);
+  }
+
+  receiveLent(lent: Lent, length: number, now: Millis): boolean {
+    if (this.#reading !== "head" || this.#isReceiving || this.#head.isPartial) return false;
+    const head = this.#familiar.request(lent, length, this.#framing);
+    if (head === undefined) return false;
+    const { end } = this.#familiar;
+    const rest = end < length ? lent.own(end, length) : NOTHING;
+    this.#isReceiving = true;
+    this.#onRequest(head, now);
+    this.#consume(rest, now);
+    return true;
   }
 
   timeoutAt(): Millis | undefined {
