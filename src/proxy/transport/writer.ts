@@ -62,7 +62,7 @@ export class SocketWriter implements ByteSink {
     const { length } = view;
     if (length <= COPY_BYTES) {
       const at = this.reserve(length);
-      view.copy(this.buffer, at);
+      this.buffer.set(view, at);
       this.#end = at + length;
       return;
     }

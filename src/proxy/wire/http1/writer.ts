@@ -1,7 +1,7 @@
 import { H, HeaderList, type HeaderName } from "../../core/header.ts";
 import type { ByteSink } from "../../core/machine.ts";
 import { type Delimiter, isForbiddenTrailer } from "./body.ts";
-import { FieldMemory } from "./field-memory.ts";
+import { type Entry, FieldMemory } from "./field-memory.ts";
 import { parseContentLength } from "./framing.ts";
 import { writeLines, writeOwn, writeWithin } from "./octets.ts";
 
@@ -95,11 +95,11 @@ export class LineWriter {
     const { names, values } = this.#fields;
     const known = memory.find(this.#hash, names, values);
     const startBytes = first.length + second.length + third.length + LINE_EXTRA + before.length;
-    const at = sink.reserve(startBytes + (known?.length ?? this.#bytes) + this.#own.length + 2);
+    const at = sink.reserve(startBytes + (known?.fields.length ?? this.#bytes) + this.#own.length + 2);
     const { buffer } = sink;
     const end =
       known === undefined
-        ? this.#compose(buffer, at, `${first} ${second} ${third}\r\n${before}`, before !== "")
+        ? this.#compose(buffer, at, first, second, third, before)
         : this.#repeat(buffer, at, first, second, third, before, known);
     this.#fields = NO_FIELDS;
     if (end < 0) return false;
@@ -107,11 +107,12 @@ export class LineWriter {
     return true;
   }
 
-  #compose(buffer: Buffer, at: number, start: string, hasBefore: boolean): number {
+  #compose(buffer: Buffer, at: number, first: string, second: string, third: string, before: string): number {
     const { names, values } = this.#fields;
+    const start = `${first} ${second} ${third}\r\n${before}`;
     let text = start;
     // The start line, and the empty one.
-    let lines = this.#ownLines + (hasBefore ? 3 : 2);
+    let lines = this.#ownLines + (before === "" ? 2 : 3);
     for (let i = 0; i < names.length; i++) {
       const name = names[i] as HeaderName;
       const { canonical } = name;
@@ -119,13 +120,27 @@ export class LineWriter {
       text += `${name.spelled}: ${values[i]}\r\n`;
       lines++;
     }
-    const fieldsEnd = at + text.length;
+    const to = at + text.length;
     const end = writeLines(buffer, at, `${text}${this.#own}\r\n`, lines);
-    if (end >= 0) memory.keep(this.#hash, names, values, buffer, at + start.length, fieldsEnd);
+    if (end < 0) return end;
+    const from = at + start.length;
+    // Queries are mostly new, and some carry secrets.
+    const isKept = !second.includes("?");
+    const entry = memory.keep(this.#hash, names, values, buffer, isKept ? at : from, from, to);
+    if (entry === undefined || !isKept) return end;
+    entry.first = first;
+    entry.second = second;
+    entry.third = third;
+    entry.before = before;
     return end;
   }
 
-  #repeat(b: Buffer, at: number, first: string, second: string, third: string, before: string, known: Buffer): number {
+  #repeat(b: Buffer, at: number, first: string, second: string, third: string, before: string, known: Entry): number {
+    if (known.begins(first, second, third, before)) {
+      const { whole } = known;
+      b.set(whole, at);
+      return endLine(b, writeOwn(b, at + whole.length, this.#own));
+    }
     let end = writeWithin(b, at, first);
     if (end < 0) return -1;
     b[end] = SPACE;
@@ -135,8 +150,9 @@ export class LineWriter {
     end = writeWithin(b, end + 1, third);
     if (end < 0) return -1;
     end = writeOwn(b, endLine(b, end), before);
-    end += known.copy(b, end);
-    return endLine(b, writeOwn(b, end, this.#own));
+    const { fields } = known;
+    b.set(fields, end);
+    return endLine(b, writeOwn(b, end + fields.length, this.#own));
   }
 }
 
@@ -222,7 +238,7 @@ export class BodyWriter {
     }
     at = buffer.writeUInt16BE(CRLF, at);
     if (isSmall) {
-      view.copy(buffer, at);
+      buffer.set(view, at);
       sink.commit(buffer.writeUInt16BE(CRLF, at + size));
       return;
     }
