@@ -283,7 +283,7 @@ export class ExchangeRecorder implements AttemptRecorder {
     const entry = this.#inboundEntry(peer, permit);
     const reason = x.failure?.reason;
     if (wasRouted(reason, x.dispatchedAt)) {
-      if (wasForwarded(reason)) this.#count(entry.series, x);
+      if (wasForwarded(reason)) this.#count(x);
       const status = permit.policy.protocol.kind === "grpc" ? x.grpcStatus : x.response?.status;
       if (!wasAbandoned(x)) entry.routed.ended(status, (this.#now() - x.startedAt) / 1_000);
     }
@@ -342,7 +342,7 @@ export class ExchangeRecorder implements AttemptRecorder {
 
   /** One attempt at a request whose route retries: what its endpoint and its backend did. */
   attempted(x: Exchange): void {
-    this.#endpoint(x);
+    this.#count(x);
     if (x.choice === undefined || x.backend === undefined) return;
     const rule = this.#rule(x, x.choice);
     this.#backend(rule, x, x.choice, x.backend);
@@ -357,7 +357,7 @@ export class ExchangeRecorder implements AttemptRecorder {
 
   #outbound(x: Exchange): void {
     const { choice, backend } = x;
-    if (!x.attempted) this.#endpoint(x);
+    if (!x.attempted) this.#count(x);
     if (x.failure !== undefined)
       this.#options.metrics.counter("outbound_http_errors_total", { error: errorLabel(x.failure.reason) }).add(1);
     if (choice === undefined) return;
@@ -367,11 +367,6 @@ export class ExchangeRecorder implements AttemptRecorder {
     if (rule.profile === undefined) return;
     this.#profile(rule.profile.effective, x);
     if (!x.attempted) this.#profile(rule.profile.actual, x);
-  }
-
-  #endpoint(x: Exchange): void {
-    const series = this.#endpointSeries(x);
-    if (series !== undefined) this.#count(series, x);
   }
 
   #endpointSeries(x: Exchange): Series | undefined {
@@ -406,7 +401,7 @@ export class ExchangeRecorder implements AttemptRecorder {
     const status = endpointStatus(x);
     if (status === undefined && x.outcome === "client-gone") return;
     if (hadNoContent(x, status)) series.began(status, this.#now() - x.startedAt);
-    series.ended(status, this.#failed(x, status), x.grpcStatus, endpointError(x));
+    series.ended(status, hasFailed(x, status, isCall(x)), x.grpcStatus, endpointError(x));
   }
 
   #rule(x: Exchange, choice: OutboundChoice): RuleSeries {
@@ -427,21 +422,16 @@ export class ExchangeRecorder implements AttemptRecorder {
     return found;
   }
 
-  #failed(x: Exchange, status: number | undefined): boolean {
-    const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
-    if (status === undefined || x.outcome === "endpoint-failed") return true;
-    const code = x.outcome === "refused" && grpc ? grpcCode(x) : x.grpcStatus;
-    return isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, code);
-  }
-
-  #count(series: Series, x: Exchange): void {
-    this.#request(x);
-    const grpc = x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
+  /** The end of a request, at whom it was dispatched to. */
+  #count(x: Exchange): void {
+    const series = this.#request(x);
+    if (series === undefined) return;
+    const grpc = isCall(x);
     const status = endpointStatus(x);
     // A request whose client went away before any answer has none, and is no failure of the endpoint.
     if (status === undefined && x.outcome === "client-gone") return;
     if (hadNoContent(x, status)) series.began(status, this.#now() - latencyFrom(x));
-    series.ended(status, this.#failed(x, status), grpc ? grpcCode(x) : undefined, endpointError(x));
+    series.ended(status, hasFailed(x, status, grpc), grpc ? grpcCode(x) : undefined, endpointError(x));
   }
 
   #tap(x: Exchange): void {
@@ -482,6 +472,17 @@ export class ExchangeRecorder implements AttemptRecorder {
 }
 
 const HTTP = { kind: "http" } as const;
+
+/** Whether a request is one of gRPC: by its route, or as it says itself. */
+function isCall(x: Exchange): boolean {
+  return x.choice?.rule.classify.kind === "grpc" || isGrpc(x.request);
+}
+
+function hasFailed(x: Exchange, status: number | undefined, grpc: boolean): boolean {
+  if (status === undefined || x.outcome === "endpoint-failed") return true;
+  const code = x.outcome === "refused" && grpc ? grpcCode(x) : x.grpcStatus;
+  return isFailure(x.choice?.rule.classify ?? HTTP, grpc, status, code);
+}
 
 /** The client left before there was any answer: Linkerd counts no end of it. */
 function wasAbandoned(x: Exchange): boolean {
