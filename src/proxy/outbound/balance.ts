@@ -176,13 +176,13 @@ export class Balancer implements Service, ResponseLayer, Timed {
   }
 
   /**
-   * Which one is left to chance: the first ones would be the same on all hosts, and while a set is being replaced those that
-   * go next.
+   * Which one is left to chance: the first ones would be the same on all hosts. Not one that goes next.
    * @param instead - Gives up its place.
    * @returns false: there is nobody to take one.
    */
   #connectSpare(instead?: Slot<EndpointService>): boolean {
-    const next = this.#spare.draw();
+    let next = this.#spare.draw();
+    while (next !== undefined && this.#slices.isLeaving(next.endpoint.key)) next = this.#spare.draw();
     if (next === undefined) return false;
     if (instead !== undefined) this.#eager.delete(instead);
     this.#keepConnected(next);

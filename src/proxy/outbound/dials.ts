@@ -5,6 +5,8 @@
 export const DIALS_AT_ONCE = 3;
 /** An endpoint that has not answered for so long holds nobody up any more. */
 export const YOUNG_MS = 50;
+/** Between two beginnings: handshakes that begin in one turn of the loop end in one, too. */
+export const GAP_MS = 3;
 
 /**
  * Connections that are opened ahead of requests, in the order in which they were wanted and a few at a time. None waits
@@ -17,8 +19,13 @@ export class Dials<T> {
   #waiting: T[] = [];
   readonly #young = new Set<T>();
   #armed = false;
+  #tooSoon = false;
   readonly #more = () => {
-    while (this.#young.size < DIALS_AT_ONCE && this.#waiting.length > 0) this.#begin(this.#waiting.shift() as T);
+    while (this.#mayBegin && this.#waiting.length > 0) this.#begin(this.#waiting.shift() as T);
+  };
+  readonly #next = () => {
+    this.#tooSoon = false;
+    this.#more();
   };
   readonly #aged = () => {
     this.#armed = false;
@@ -42,7 +49,7 @@ export class Dials<T> {
   }
 
   add(item: T): void {
-    if (this.#young.size < DIALS_AT_ONCE && this.#waiting.length === 0) this.#begin(item);
+    if (this.#mayBegin && this.#waiting.length === 0) this.#begin(item);
     else this.#waiting.push(item);
   }
 
@@ -57,9 +64,15 @@ export class Dials<T> {
     this.#young.clear();
   }
 
+  get #mayBegin(): boolean {
+    return !this.#tooSoon && this.#young.size < DIALS_AT_ONCE;
+  }
+
   #begin(item: T): void {
     if (!this.#dial(item)) return;
     this.#young.add(item);
+    this.#tooSoon = true;
+    this.#after(GAP_MS, this.#next);
     if (this.#armed) return;
     this.#armed = true;
     this.#after(YOUNG_MS, this.#aged);

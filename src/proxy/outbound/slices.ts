@@ -18,6 +18,8 @@ export class Slices {
   #waiting: Change[] = [];
   /** How much of the first change has been handed on, additions first. */
   #done = 0;
+  /** Keys whose removal waits. */
+  readonly #leaving = new Set<string>();
   readonly #next = () => {
     const change = this.#waiting[0];
     if (change === undefined) return;
@@ -32,8 +34,10 @@ export class Slices {
       this.#done = 0;
     }
     if (this.#waiting.length > 0) this.#later(this.#next);
-    if (isAdding) this.#take(add.slice(from, to), []);
-    else this.#take([], remove.slice(from - add.length, to - add.length));
+    if (isAdding) return this.#take(add.slice(from, to), []);
+    const keys = remove.slice(from - add.length, to - add.length);
+    this.#take([], keys);
+    for (const key of keys) this.#leaving.delete(key);
   };
 
   /** @param later - Does a piece of work when there is time for it. */
@@ -47,12 +51,18 @@ export class Slices {
     return this.#waiting.length > 0;
   }
 
+  /** Whether an endpoint that is still there is about to be removed. */
+  isLeaving(key: string): boolean {
+    return this.#leaving.has(key);
+  }
+
   /** The arrays are kept until all of them is handed on. New ones come first: a renewed set does not run empty on the way. */
   push(add: readonly Endpoint[], remove: readonly string[]): void {
     if (!this.isBehind && add.length + remove.length <= SLICE) return this.#take(add, remove);
     const wasBehind = this.isBehind;
     // Also where only the state of discovery has changed: that, too, is told after what came before.
     this.#waiting.push({ add, remove });
+    for (const key of remove) this.#leaving.add(key);
     // The first slice at once: requests may be waiting for it.
     if (!wasBehind) this.#next();
   }
@@ -61,5 +71,6 @@ export class Slices {
   stop(): void {
     this.#waiting = [];
     this.#done = 0;
+    this.#leaving.clear();
   }
 }

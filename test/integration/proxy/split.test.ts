@@ -1,7 +1,9 @@
+import { once } from "node:events";
 import { Agent } from "node:http";
-import { connect, createServer as createTcp } from "node:net";
+import { createServer as createHttp2 } from "node:http2";
+import { type AddressInfo, connect, createServer as createTcp } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import type { Endpoint } from "../../../src/proxy/core/endpoint.ts";
+import { type Endpoint, plainEndpoint } from "../../../src/proxy/core/endpoint.ts";
 import type { Distribution, FailureAccrual } from "../../../src/proxy/policy/index.ts";
 import { onlyBackend } from "../../../src/proxy/policy/index.ts";
 import { App, ask, Balanced, backendOf, endpointOf, routeTo } from "../../support/balanced.ts";
@@ -133,6 +135,37 @@ describe("a weighted split", () => {
     expect(first["504"] ?? 0).toBeGreaterThan(0);
     expect(await count(balanced.port, 100)).toEqual({ "a:80": 100 });
     expect(balanced.suspected).toContain("b:80");
+  });
+});
+
+describe("a set of endpoints that is replaced", () => {
+  test("costs no connection to those that go", async () => {
+    const dialled = { old: new Set<string>(), new: new Set<string>() };
+    const server = createHttp2((_req, res) => res.end("ok"));
+    server.on("session", ({ socket }) => {
+      const address = socket.localAddress ?? "";
+      (address.startsWith("127.1.") ? dialled.old : dialled.new).add(address);
+    });
+    open.push(server);
+    server.listen(0, "0.0.0.0");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const block = (n: number) =>
+      Array.from({ length: 3_000 }, (_, i): Endpoint => {
+        const ip = `127.${n}.${i >> 8}.${i & 255}`;
+        return { ...plainEndpoint({ ip, port }), hint: "h2" };
+      });
+    const balanced = await Balanced.start(routeTo(onlyBackend(backendOf("a:80"))), { "a:80": block(1) });
+    open.push(balanced);
+    expect((await ask(balanced.port)).status).toBe(200);
+    await until(() => dialled.old.size === 64, "connections are kept to some of them");
+    const remove = block(1).map(({ key }) => key);
+    const told = { type: "discovery.endpoints", key: "endpoints a:80", reset: false } as const;
+    balanced.proxy.tell({ ...told, add: block(2), remove: [] });
+    balanced.proxy.tell({ ...told, add: [], remove });
+    await until(() => dialled.new.size === 64, "connections are kept to as many of the new ones");
+    expect(dialled.old.size).toBe(64);
+    expect((await ask(balanced.port)).status).toBe(200);
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { plainEndpoint } from "../../../../src/proxy/core/endpoint.ts";
-import { DIALS_AT_ONCE, Dials, YOUNG_MS } from "../../../../src/proxy/outbound/dials.ts";
+import { DIALS_AT_ONCE, Dials, GAP_MS, YOUNG_MS } from "../../../../src/proxy/outbound/dials.ts";
 import { SLICE, Slices } from "../../../../src/proxy/outbound/slices.ts";
 import { FakeTime } from "../../../support/time.ts";
 
@@ -64,6 +64,21 @@ describe("slices of a change", () => {
     expect(known.size).toBe(499);
   });
 
+  it("tell what goes next until it is gone", () => {
+    const { loop, known, slices } = make();
+    slices.push(endpoints(1_000), []);
+    while (loop.next());
+    slices.push(
+      [],
+      endpoints(500).map(({ key }) => key),
+    );
+    const going = () => endpoints(1_000).filter(({ key }) => slices.isLeaving(key)).length;
+    expect([known.size, going()]).toEqual([1_000 - SLICE, 500 - SLICE]);
+    expect(slices.isLeaving(endpoint(600).key)).toBe(false);
+    while (loop.next()) expect(going()).toBe(known.size - 500);
+    expect(going()).toBe(0);
+  });
+
   it("are forgotten when nobody wants them any more", () => {
     const { loop, work, slices } = make();
     slices.push(endpoints(5_000), []);
@@ -91,36 +106,51 @@ describe("connections ahead of requests", () => {
   }
 
   it("are begun a few at a time, in order, each after one before it is there", () => {
-    const { loop, begun, dials } = make();
+    const { loop, time, begun, dials } = make();
     for (let n = 0; n < 64; n++) dials.add(n);
     for (let n = 0; n < 64; n++) {
       expect(begun.length - n).toBeLessThanOrEqual(DIALS_AT_ONCE);
       expect(begun).toContain(n);
       dials.settled(n);
       loop.next();
+      time.advance(GAP_MS);
     }
     expect(begun).toEqual(Array.from({ length: 64 }, (_, n) => n));
+  });
+
+  it("are never begun two at a time, however quickly they are there", () => {
+    const { loop, time, begun, dials } = make();
+    for (let n = 0; n < 64; n++) dials.add(n);
+    for (let n = 1; n <= 64; n++) {
+      expect(begun).toHaveLength(n);
+      for (const each of begun) dials.settled(each);
+      loop.next();
+      time.advance(GAP_MS);
+    }
   });
 
   it("do not wait long for those that do not answer", () => {
     const { time, begun, dials } = make();
     for (let n = 0; n < 64; n++) dials.add(n);
+    time.advance(YOUNG_MS - 1);
     expect(begun).toHaveLength(DIALS_AT_ONCE);
     time.advance(YOUNG_MS);
     expect(begun).toHaveLength(2 * DIALS_AT_ONCE);
-    time.advance(YOUNG_MS * 20);
+    time.advance(YOUNG_MS * 21);
     expect(begun).toHaveLength(64);
   });
 
   it("count only where there is something to open", () => {
-    const { begun, dials } = make((n) => n < 50);
+    const { time, begun, dials } = make((n) => n < 50);
     for (let n = 0; n < 60; n++) dials.add(n);
+    time.advance(YOUNG_MS - 1);
     expect(begun).toEqual([50, 51, 52].slice(0, DIALS_AT_ONCE));
   });
 
   it("are not begun any more once they are called off", () => {
     const { loop, time, begun, dials } = make();
     for (let n = 0; n < 9; n++) dials.add(n);
+    time.advance(YOUNG_MS - 1);
     dials.stop();
     dials.settled(0);
     loop.next();
