@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { DirectWrite } from "./direct-write.ts";
+import { flushAtEndOfTurn } from "./end-of-turn.ts";
 
 // One write takes what one turn brings: TLS hands on records of 16 KiB, four for each read of the kernel's.
 const BLOCK_BYTES = 64 * 1024;
@@ -10,15 +11,6 @@ const MAX_POOLED = 32;
 const WORTH_BYTES = BLOCK_BYTES / 2;
 
 const pool: Buffer[] = [];
-/** Writers with something to send. One check-phase callback serves all of them. */
-const dirty: RelayWriter[] = [];
-let scheduled = false;
-
-function flushDirty(): void {
-  scheduled = false;
-  for (let i = 0; i < dirty.length; i++) dirty[i]?.flush();
-  while (dirty.length > 0) dirty.pop();
-}
 
 /**
  * Writes to one end of a relay what was read from the other, without keeping the memory that it was read into: TLS encrypts
@@ -93,9 +85,6 @@ export class RelayWriter {
 
   #markDirty(): void {
     this.#dirty = true;
-    dirty.push(this);
-    if (scheduled) return;
-    scheduled = true;
-    setImmediate(flushDirty);
+    flushAtEndOfTurn(this);
   }
 }

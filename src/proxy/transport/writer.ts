@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { ByteSink } from "../core/machine.ts";
 import type { SocketMeter } from "../core/metrics.ts";
 import { DirectWrite } from "./direct-write.ts";
+import { flushAtEndOfTurn } from "./end-of-turn.ts";
 
 // One buffer takes the frames of one socket and turn; 16 KiB is one TLS record.
 const CHUNK_BYTES = 16 * 1024;
@@ -14,17 +15,6 @@ const EARLY_FLUSH_BYTES = 64 * 1024;
 
 const pool: Buffer[] = [];
 const NOTHING = Buffer.alloc(0);
-
-/** Writers with something to send. One check-phase callback serves all of them. */
-const dirty: SocketWriter[] = [];
-let scheduled = false;
-
-function flushDirty(): void {
-  scheduled = false;
-  // A flush may make other writers dirty (a resumed peer): they are appended and served in the same pass.
-  for (let i = 0; i < dirty.length; i++) dirty[i]?.flush();
-  while (dirty.length > 0) dirty.pop();
-}
 
 /**
  * Gathers what one turn of the event loop writes to a socket and hands it over in one write: one system call, and one
@@ -119,10 +109,7 @@ export class SocketWriter implements ByteSink {
 
   #markDirty(): void {
     this.#dirty = true;
-    dirty.push(this);
-    if (scheduled) return;
-    scheduled = true;
-    setImmediate(flushDirty);
+    flushAtEndOfTurn(this);
   }
 
   #newBuffer(bytes: number): void {
