@@ -79,7 +79,7 @@ export class Recorder implements Http2ServerHandler, Http2ClientHandler {
   }
   onData(stream: Http2Stream, view: Buffer, endStream: boolean): void {
     const pieces = this.#data.get(stream.id) ?? [];
-    pieces.push(Buffer.from(view));
+    pieces.push(view);
     this.#data.set(stream.id, pieces);
     if (this.credits) this.machine?.credit(stream, view.length);
     if (endStream) this.#note(`data-end ${stream.id} ${this.content(stream.id).length}`, stream);
@@ -112,6 +112,11 @@ export class Recorder implements Http2ServerHandler, Http2ClientHandler {
     return Buffer.concat(this.#data.get(streamId) ?? []);
   }
 
+  /** In how many pieces it came. */
+  pieces(streamId: number): number {
+    return this.#data.get(streamId)?.length ?? 0;
+  }
+
   /** The events since the last call. */
   take(): string[] {
     return this.events.splice(0);
@@ -141,7 +146,9 @@ export class Side<M extends Http2Server | Http2Client> {
   }
 
   receive(...parts: Buffer[]): this {
-    this.machine.receive(Buffer.concat(parts), this.now);
+    const lent = Buffer.concat(parts);
+    this.machine.receive(lent, this.now);
+    lent.fill(0xdd);
     return this;
   }
 

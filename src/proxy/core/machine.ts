@@ -26,9 +26,10 @@ export interface Lent {
  * {@link ByteSink} that the driver owns; nothing is allocated to report an event.
  */
 export interface Machine {
+  /** Whether {@link receive} may keep views of what it is given, or hand them on: then its memory must not be reused. */
+  readonly keepsChunks: boolean;
   /**
-   * Takes bytes as they were read. The machine may keep views of `chunk`, so the driver must not reuse its memory.
-   * An empty chunk is the peer's half-close. Never throws for anything a peer can send.
+   * Takes bytes as they were read. An empty chunk is the peer's half-close. Never throws for anything a peer can send.
    */
   receive(chunk: Buffer, now: Millis): void;
   /**

@@ -42,6 +42,7 @@ type Reading = "idle" | "head" | "body" | "tunnel" | "over";
  * @see RFC 9112
  */
 export class Http1Client implements Machine {
+  readonly keepsChunks = true;
   readonly #handler: Http1ClientHandler;
   readonly #sink: ByteSink;
   readonly #limits: Http1Limits;

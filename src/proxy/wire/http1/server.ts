@@ -47,6 +47,7 @@ type Writing = "nothing" | "content" | "complete" | "broken";
  * @see RFC 9112
  */
 export class Http1Server implements Machine {
+  readonly keepsChunks = true;
   /** False once the connection must close after the response in progress. */
   keepAlive = true;
   /** True while more than {@link Http1Limits.maxPipelinedBytes} wait for the response in progress: stop reading. */

@@ -4,7 +4,7 @@ import { Http2Connection, MAX_STREAM_ID } from "./connection.ts";
 import { connectionError, ErrorCode } from "./errors.ts";
 import { FrameType } from "./frame/index.ts";
 import type { Http2ClientHandler } from "./handler.ts";
-import { expectedContent, responseFault, responseHead, trailersFault } from "./message.ts";
+import { expectedContent, responseFault, responseHead } from "./message.ts";
 import type { Http2Options } from "./options.ts";
 import { PREFACE } from "./reader.ts";
 import { Http2Stream } from "./stream.ts";
@@ -93,12 +93,10 @@ export class Http2Client extends Http2Connection {
         throw connectionError(ErrorCode.protocolError, "RFC 9113 §5.1", "HEADERS on an idle stream");
       }
       this.frameAfterClose(FrameType.headers, streamId);
-    } else if (stream.remoteEnded) {
-      this.streamError(stream, ErrorCode.streamClosed, "RFC 9113 §5.1", "HEADERS after END_STREAM");
-    } else if (dependsOnItself || this.block.oversized) {
+    } else if (stream.headReceived) this.takeTrailers(stream, endStream, dependsOnItself);
+    else if (dependsOnItself || this.block.oversized) {
       this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.1.1", "header list too large");
-    } else if (stream.headReceived) this.#takeTrailers(stream, endStream);
-    else this.#takeResponse(stream, endStream);
+    } else this.#takeResponse(stream, endStream);
   }
 
   #takeResponse(stream: Http2Stream, endStream: boolean): void {
@@ -127,21 +125,6 @@ export class Http2Client extends Http2Connection {
     stream.remoteEnded = endStream;
     this.#handler.onResponse(stream, head, endStream);
     if (endStream) this.closeIfEnded(stream);
-  }
-
-  #takeTrailers(stream: Http2Stream, endStream: boolean): void {
-    if (stream.isConnect) {
-      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.5", "HEADERS in a tunnel");
-      return;
-    }
-    const fault = trailersFault(this.block, endStream);
-    if (fault !== undefined || stream.expectedBytes > 0) {
-      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.1.1", fault ?? "content shorter than announced");
-      return;
-    }
-    stream.remoteEnded = true;
-    this.#handler.onTrailers(stream, this.block.headers);
-    this.closeIfEnded(stream);
   }
 
   protected override isIdle(streamId: number): boolean {

@@ -4,6 +4,7 @@ import type { HeaderList } from "../../core/header.ts";
 import type { ByteSink, Machine } from "../../core/machine.ts";
 import { BandwidthEstimate } from "./bandwidth.ts";
 import { ClosedStreams } from "./closed-streams.ts";
+import { ContentIntake } from "./content.ts";
 import { connectionError, ErrorCode } from "./errors.ts";
 import { FloodGuard } from "./floods.ts";
 import { INITIAL_WINDOW_BYTES, ReceiveWindow } from "./flow.ts";
@@ -37,6 +38,7 @@ import {
 } from "./frame/index.ts";
 import type { Http2Handler } from "./handler.ts";
 import { DEFAULT_TABLE_BYTES, HeaderBlock, HpackDecoder, HpackEncoder } from "./hpack/index.ts";
+import { trailersFault } from "./message.ts";
 import { completeOptions, type Http2Config, type Http2Options } from "./options.ts";
 import { type FrameListener, FrameReader } from "./reader.ts";
 import { Sender, type SenderListener } from "./sender.ts";
@@ -77,6 +79,7 @@ const STREAMS_AT_FULL_SPEED = 4;
  * Own errors inside `receive` travel as exceptions up to it; no other method throws.
  */
 export abstract class Http2Connection implements Machine, FrameListener, SenderListener {
+  readonly keepsChunks = false;
   protected readonly config: Http2Config;
   protected readonly sink: ByteSink;
   protected readonly streams = new StreamTable();
@@ -101,6 +104,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
   readonly #handler: Http2Handler;
   readonly #isServer: boolean;
   readonly #reader: FrameReader;
+  readonly #content: ContentIntake;
   readonly #decoder: HpackDecoder;
   readonly #encoder: HpackEncoder;
   readonly #window: ReceiveWindow;
@@ -142,6 +146,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.#handler = handler;
     this.#isServer = isServer;
     this.#reader = new FrameReader(this, isServer);
+    this.#content = new ContentIntake(handler);
     this.#decoder = new HpackDecoder(config.headerTableBytes);
     this.#encoder = new HpackEncoder(config.headerTableBytes);
     this.block = new HeaderBlock(config.maxHeaderListBytes);
@@ -199,13 +204,16 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.#pingDeadline = NEVER;
     this.floods.tick(now);
     if ((this.sink.pendingBytes ?? 0) <= MAX_SLOW_BYTES) this.floods.answersTaken();
+    this.#content.begin();
     try {
       this.floods.checkAnswers();
       this.#reader.read(chunk);
     } catch (error) {
+      this.#content.settleAll();
       this.#failWith(error);
       return;
     }
+    this.#content.settleAll();
     this.sender.markStalled(now);
     this.#trackPartialFrame(now);
     this.afterTurn();
@@ -492,8 +500,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     }
     stream.uncreditedBytes += length;
     if (endStream) stream.remoteEnded = true;
-    const view = start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end);
-    this.#handler.onData(stream, view, endStream);
+    this.#content.piece(stream, chunk, start, end, endStream);
     if (endStream) this.closeIfEnded(stream);
   }
 
@@ -568,6 +575,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
       this.floods.idleFrame();
       return;
     }
+    this.#content.settle(stream);
+    if (stream.closed) return;
     this.closedStreams.add(streamId, false);
     this.close(stream);
     this.#handler.onReset(stream, code, true);
@@ -698,6 +707,8 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
 
   /** The peer broke a rule that costs one stream. */
   protected streamError(stream: Http2Stream, code: number, section: string, message: string): void {
+    this.#content.settle(stream);
+    if (stream.closed) return;
     stream.fault = `${message} (${section})`;
     this.floods.answered();
     encodeRstStream(this.sink, stream.id, code);
@@ -708,12 +719,35 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     if (this.#isServer) this.floods.reset(!stream.headSent);
   }
 
+  /** A header block came for a stream whose head is known. */
+  protected takeTrailers(stream: Http2Stream, endStream: boolean, dependsOnItself: boolean): void {
+    if (stream.remoteEnded) {
+      this.streamError(stream, ErrorCode.streamClosed, "RFC 9113 §5.1", "HEADERS after END_STREAM");
+      return;
+    }
+    this.#content.settle(stream);
+    if (stream.closed) return;
+    if (stream.isConnect) {
+      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.5", "HEADERS in a tunnel");
+      return;
+    }
+    const fault = dependsOnItself ? "stream depends on itself" : trailersFault(this.block, endStream);
+    if (fault !== undefined || this.block.oversized || stream.expectedBytes > 0) {
+      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.1.1", fault ?? "content shorter than announced");
+      return;
+    }
+    stream.remoteEnded = true;
+    this.#handler.onTrailers(stream, this.block.headers);
+    this.closeIfEnded(stream);
+  }
+
   protected closeIfEnded(stream: Http2Stream): void {
     if (stream.localEnded && stream.remoteEnded && !stream.closed) this.close(stream);
   }
 
   protected close(stream: Http2Stream): void {
     stream.closed = true;
+    stream.gathered = undefined;
     this.streams.delete(stream.id);
     this.sender.drop(stream);
     this.#heldBytes -= stream.heldBytes;

@@ -6,7 +6,7 @@ import type { Http2Stream } from "./stream.ts";
 /** What both sides of a connection report. Streams carry the driver's state in `stream.context`. */
 export interface Http2Handler {
   /**
-   * A view of the chunk that was read; may be empty only with `endStream`. The receive window stays consumed until the
+   * Content, the driver's to keep; may be empty only with `endStream`. The receive window stays consumed until the
    * driver calls `machine.credit(stream, bytes)`; padding is credited by the machine itself.
    */
   onData(stream: Http2Stream, view: Buffer, endStream: boolean): void;

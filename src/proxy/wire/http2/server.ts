@@ -5,7 +5,7 @@ import { Http2Connection, MAX_STREAM_ID } from "./connection.ts";
 import { connectionError, ErrorCode } from "./errors.ts";
 import { encodeRstStream, FrameType } from "./frame/index.ts";
 import type { Http2ServerHandler } from "./handler.ts";
-import { expectedContent, requestFault, requestHead, trailersFault } from "./message.ts";
+import { expectedContent, requestFault, requestHead } from "./message.ts";
 import type { Http2Options } from "./options.ts";
 import { Http2Stream } from "./stream.ts";
 
@@ -54,7 +54,7 @@ export class Http2Server extends Http2Connection {
 
   protected override onHeaderBlock(streamId: number, endStream: boolean, dependsOnItself: boolean): void {
     const stream = this.streams.get(streamId);
-    if (stream !== undefined) this.#takeTrailers(stream, endStream, dependsOnItself);
+    if (stream !== undefined) this.takeTrailers(stream, endStream, dependsOnItself);
     else if (this.isIdle(streamId)) this.#takeRequest(streamId, endStream, dependsOnItself);
     else if (streamId >= this.#skippedFrom && streamId <= this.#skippedTo) {
       throw connectionError(ErrorCode.protocolError, "RFC 9113 §5.1.1", "stream identifier lower than a previous one");
@@ -115,25 +115,6 @@ export class Http2Server extends Http2Connection {
     this.closedStreams.add(streamId, true);
     // A client that did not know our limit yet is only fast.
     if (countsAsReset) this.floods.reset(true);
-  }
-
-  #takeTrailers(stream: Http2Stream, endStream: boolean, dependsOnItself: boolean): void {
-    if (stream.remoteEnded) {
-      this.streamError(stream, ErrorCode.streamClosed, "RFC 9113 §5.1", "HEADERS after END_STREAM");
-      return;
-    }
-    if (stream.isConnect) {
-      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.5", "HEADERS in a tunnel");
-      return;
-    }
-    const fault = dependsOnItself ? "stream depends on itself" : trailersFault(this.block, endStream);
-    if (fault !== undefined || this.block.oversized || stream.expectedBytes > 0) {
-      this.streamError(stream, ErrorCode.protocolError, "RFC 9113 §8.1.1", fault ?? "content shorter than announced");
-      return;
-    }
-    stream.remoteEnded = true;
-    this.#handler.onTrailers(stream, this.block.headers);
-    this.closeIfEnded(stream);
   }
 
   protected override isIdle(streamId: number): boolean {

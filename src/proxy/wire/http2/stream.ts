@@ -50,6 +50,10 @@ export class Http2Stream {
   uncreditedBytes = 0;
   /** Content given to the driver for which only the connection's window was given back. */
   heldBytes = 0;
+  /** Small pieces of content to be given to the driver together, and the read that brought the first of them. */
+  gathered: Buffer | undefined = undefined;
+  gatheredBytes = 0;
+  contentRead = 0;
 
   /** What the peer lets us send; below zero after it shrank its windows (RFC 9113 §6.9.2). */
   sendWindow: number;
