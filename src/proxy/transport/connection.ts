@@ -5,7 +5,7 @@ import type { SocketMeter } from "../core/metrics.ts";
 import { abort } from "./abort.ts";
 import { errnoOf } from "./errno.ts";
 import type { Runtime } from "./runtime.ts";
-import { SocketReader } from "./socket-reader.ts";
+import { LARGE_BYTES, type Pace, SocketReader } from "./socket-reader.ts";
 import type { Timed } from "./timer-wheel.ts";
 import { SocketWriter } from "./writer.ts";
 
@@ -60,7 +60,7 @@ export abstract class Connection implements Timed {
   }
 
   /** Begins reading; `first` is what was read from the socket before. */
-  protected run(first: Buffer | undefined): void {
+  protected run(first: Buffer | undefined, pace: Pace): void {
     const { socket } = this;
     socket.on("data", this.#onData);
     socket.on("end", this.#onEnd);
@@ -68,10 +68,15 @@ export abstract class Connection implements Timed {
     // A reset or a broken TLS record: `close` follows, and that is where streams learn of it.
     socket.on("error", this.#onError);
     socket.on("close", this.#onClose);
-    if (first !== undefined && first.length > 0) this.#receive(first);
+    const isLarge = first !== undefined && first.length >= LARGE_BYTES;
+    if (first !== undefined && first.length > 0 && !isLarge) this.#receive(first);
     if (!this.released) {
       const onLent = this.machine.receiveLent === undefined ? undefined : this.#onLent;
-      this.#reader = SocketReader.attach(socket, this.#onData, false, onLent);
+      this.#reader = SocketReader.attach(socket, this.#onData, !this.machine.keepsChunks, pace, onLent);
+    }
+    if (isLarge) {
+      if (this.#reader === undefined) this.#receive(first);
+      else this.#reader.putBack(first);
     }
     // Detection may have heard the end already.
     if (socket.readableEnded && !this.released) this.#onEnd();

@@ -45,7 +45,7 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
     this.key = key;
     this.#owner = owner;
     this.machine = new Http1Client(this, this.writer);
-    this.run(undefined);
+    this.run(undefined, "single");
   }
 
   dispatch(x: Exchange): void {

@@ -50,7 +50,7 @@ export class Http1ServerConnection extends Connection implements Http1ServerHand
   start(first: Buffer | undefined): void {
     // Begins the idle time: a client that never says a byte is not kept for ever.
     this.machine.advance(this.runtime.clock.now());
-    this.run(first);
+    this.run(first, "line");
   }
 
   drain(): void {

@@ -47,7 +47,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     this.#owner = owner;
     this.machine = new Http2Client(this, this.writer, { extendedConnect: true, ...options });
     this.machine.start(runtime.clock.now());
-    this.run(undefined);
+    this.run(undefined, "shared");
   }
 
   dispatch(x: Exchange): void {

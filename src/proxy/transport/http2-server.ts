@@ -10,6 +10,7 @@ import { type Http2Options, Http2Server, type Http2Stream } from "../wire/http2/
 import { Connection } from "./connection.ts";
 import type { Runtime } from "./runtime.ts";
 import type { ServerConnection } from "./server-connection.ts";
+import type { Pace } from "./socket-reader.ts";
 
 // Of what comes in one read, so many requests are passed on as they are met, the others once all of it is read. A request
 // that is reset in the same read (CVE-2023-44487) then costs the application nothing, whose own defence would otherwise
@@ -22,6 +23,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
   readonly #peer: Peer;
   readonly #service: Service;
   readonly #onClosed: (connection: ServerConnection) => void;
+  readonly #pace: Pace;
   /** Exchanges that were told to stop because the socket is full. */
   #blocked: Exchange[] = [];
   /** Requests of the present read that were passed on at once, and the others. */
@@ -45,6 +47,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
     this.#peer = peer;
     this.#service = service;
     this.#onClosed = onClosed;
+    this.#pace = options.trusted === true ? "shared" : "line";
     this.machine = new Http2Server(this, this.writer, { extendedConnect: true, ...options });
   }
 
@@ -52,7 +55,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
     this.machine.start(this.runtime.clock.now());
     this.#started = true;
     if (this.#drainsAtStart) this.drain();
-    this.run(first);
+    this.run(first, this.#pace);
   }
 
   drain(): void {

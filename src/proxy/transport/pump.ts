@@ -89,7 +89,7 @@ function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => vo
     idle.moved();
     if (!writer.write(chunk)) reader.pause();
   };
-  const reader = SocketReader.attach(from, take, true) ?? from.on("data", take);
+  const reader = SocketReader.attach(from, take, true, "free") ?? from.on("data", take);
   to.on("drain", () => reader.resume());
   from.on("end", finish);
   let broken = false;

@@ -21,24 +21,58 @@ interface StreamHandle {
   readStop(): number;
 }
 
+/**
+ * What large reads may take of a turn of the event loop.
+ *
+ * - `free`: all they want. What a relay does with bytes is soon done.
+ * - `shared`: no longer than {@link SHARE_MS} of one socket: mesh peers and HTTP/2 endpoints, who carry many clients' messages.
+ * - `single`: and no more than {@link SHARE_BYTES}: HTTP/1 endpoints.
+ * - `line`: and no longer than {@link TURN_MS} of all such sockets together, in order: strangers, and the host's programs.
+ */
+export type Pace = "free" | "shared" | "single" | "line";
+
 /*
  * Libuv reads a socket up to 32 times in one turn as long as every read fills the buffer: two megabytes of one peer, as
- * small frames a tenth of a second, before anybody else's turn comes, and before a full socket on the other side is noticed.
- * Whoever had this much waits for the next turn.
+ * small frames a tenth of a second. Whoever took this long waits for the next turn.
  */
-const TURN_BYTES = 64 * 1024;
-// A read that is shorter was most likely the last one, and is not counted.
-const COUNTED_BYTES = 16 * 1024;
+const SHARE_MS = 1;
+// Where nobody else's messages wait behind it, so much is enough, and the kernel's buffers stay small: what it sees read in
+// one go lets it announce larger windows, and more is on the way when a slow reader is noticed (W03: 8.5 MiB, 9 to 15 without).
+const SHARE_BYTES = 64 * 1024;
+// And fifty peers that flood are another tenth of a second. What they send beyond this is set aside for the turns that
+// follow; small reads never wait, so a flood waits for everybody else and not the other way round. HAProxy leaves its run
+// queue after 200 tasks, and nginx accepts one connection at a time, for the same.
+const TURN_MS = 4;
+// What is set aside takes memory, 64 KiB each; beyond these everybody waits after all.
+const MAX_WAITING = 128;
+// What an honest client asks for comes in less; a read that is shorter is no flood, and is neither counted nor timed.
+export const LARGE_BYTES: number = 4 * 1024;
 let turn = 0;
 let turnEnds = false;
-const yielded: SocketReader[] = [];
+let lineMs = 0;
+/** Whose next turn is to come, in order. */
+let waiting: SocketReader[] = [];
+
+function awaitEndOfTurn(): void {
+  if (turnEnds) return;
+  turnEnds = true;
+  setImmediate(endTurn);
+}
 
 function endTurn(): void {
   turn++;
   turnEnds = false;
-  // Reading begins with the next look at the sockets, so nobody is added meanwhile.
-  for (const reader of yielded) reader.proceed();
-  yielded.length = 0;
+  lineMs = 0;
+  const due = waiting;
+  waiting = [];
+  let kept: SocketReader[] | undefined;
+  for (const reader of due) {
+    if (reader.mustWait) (kept ??= []).push(reader);
+    else reader.proceed();
+  }
+  // Before those who had their turn just now and want another one.
+  if (kept !== undefined) waiting = kept.concat(waiting);
+  if (waiting.length > 0) awaitEndOfTurn();
 }
 
 let slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
@@ -58,14 +92,16 @@ export class SocketReader {
   readonly #receive: (chunk: Buffer) => void;
   readonly #lends: boolean;
   readonly #receiveLent: ReceiveLent | undefined;
+  readonly #pace: Pace;
   #released = false;
   #paused = true;
   /** What came although reading was paused: the rest of what TLS had decrypted. */
   #held: Buffer[] = [];
   #ended = 0;
   #delivering = false;
-  /** The turn of the last read that counted, and what came in it so far, bytes. */
+  /** The turn of the last read that counted, and what it and those before it took. */
   #turn = 0;
+  #turnMs = 0;
   #turnBytes = 0;
   #yielding = false;
 
@@ -74,6 +110,7 @@ export class SocketReader {
     handle: StreamHandle,
     receive: (chunk: Buffer) => void,
     lends: boolean,
+    pace: Pace,
     receiveLent: ReceiveLent | undefined,
   ) {
     this.#socket = socket;
@@ -82,6 +119,7 @@ export class SocketReader {
     this.#receive = receive;
     this.#lends = lends;
     this.#receiveLent = receiveLent;
+    this.#pace = pace;
     handle.useUserBuffer(SHARED);
     handle.onread = (buffer) => this.#onRead(buffer);
   }
@@ -96,7 +134,8 @@ export class SocketReader {
   static attach(
     socket: Socket,
     receive: (chunk: Buffer) => void,
-    lends = false,
+    lends: boolean,
+    pace: Pace,
     receiveLent?: ReceiveLent,
   ): SocketReader | undefined {
     const handle = (socket as unknown as { _handle?: Partial<StreamHandle> | null })._handle;
@@ -108,7 +147,7 @@ export class SocketReader {
       return undefined;
     }
     if (socket.destroyed || socket.readableEnded || socket.readableLength > 0) return undefined;
-    return new SocketReader(socket, handle as StreamHandle, receive, lends, receiveLent);
+    return new SocketReader(socket, handle as StreamHandle, receive, lends, pace, receiveLent);
   }
 
   pause(): void {
@@ -129,6 +168,11 @@ export class SocketReader {
     }
   }
 
+  /** Takes what was read before, as if it were read now: when reading is resumed, and in its turn. */
+  putBack(chunk: Buffer): void {
+    this.#held.push(chunk);
+  }
+
   /** From here on bytes go the socket's ordinary way: into its stream. */
   release(): void {
     this.#released = true;
@@ -138,14 +182,16 @@ export class SocketReader {
     else if (this.#paused) this.#start();
   }
 
+  /** Those in line have had their time of this turn. */
+  get mustWait(): boolean {
+    return this.#pace === "line" && lineMs >= TURN_MS;
+  }
+
   /** Its next turn has come. */
   proceed(): void {
     this.#yielding = false;
     if (this.#released) this.#start();
-    else if (!this.#paused) {
-      this.#paused = true;
-      this.resume();
-    }
+    else if (!this.#paused && !this.#delivering) this.#deliver();
   }
 
   #onRead(buffer: ArrayBuffer | undefined): void {
@@ -158,37 +204,56 @@ export class SocketReader {
       return;
     }
     if (this.#socket.destroyed) return;
-    // What a relay does with bytes is soon done, however many come at once.
-    if (bytes >= COUNTED_BYTES && !this.#lends) this.#count(bytes);
     if (this.#released) {
       if (!this.#socket.push(copied(0, bytes))) this.#stop();
     } else if (this.#paused || this.#held.length > 0) {
       this.#stop();
       this.#held.push(copied(0, bytes));
+    } else if (bytes >= LARGE_BYTES) {
+      if (!this.mustWait || waiting.length >= MAX_WAITING) this.#pass(this.#lends ? SHARED.subarray(0, bytes) : copied(0, bytes));
+      else {
+        this.#held.push(copied(0, bytes));
+        this.#yield();
+      }
     } else if (this.#lends) this.#receive(SHARED.subarray(0, bytes));
     else if (this.#receiveLent === undefined || !this.#receiveLent(LENT, bytes)) this.#receive(copied(0, bytes));
   }
 
-  #count(bytes: number): void {
-    if (!turnEnds) {
-      turnEnds = true;
-      setImmediate(endTurn);
-    }
-    if (this.#turn !== turn) {
-      this.#turn = turn;
-      this.#turnBytes = 0;
-    }
-    this.#turnBytes += bytes;
-    if (this.#turnBytes < TURN_BYTES || this.#yielding) return;
+  #yield(): void {
+    if (this.#yielding) return;
     this.#yielding = true;
-    yielded.push(this);
+    awaitEndOfTurn();
+    waiting.push(this);
     this.#stop();
   }
 
+  /** Hands a chunk on, and ends the socket's turn if that took too long. */
+  #pass(chunk: Buffer): void {
+    if (this.#pace === "free" || chunk.length < LARGE_BYTES) return this.#receive(chunk);
+    awaitEndOfTurn();
+    if (this.#turn !== turn) {
+      this.#turn = turn;
+      this.#turnMs = 0;
+      this.#turnBytes = 0;
+    }
+    const began = performance.now();
+    this.#receive(chunk);
+    const took = performance.now() - began;
+    this.#turnMs += took;
+    this.#turnBytes += chunk.length;
+    if (this.#pace === "line") lineMs += took;
+    const hadShare = this.#turnMs >= SHARE_MS || (this.#turnBytes >= SHARE_BYTES && this.#pace !== "shared");
+    if (hadShare || this.mustWait) this.#yield();
+  }
+
   #deliver(): void {
-    while (!this.#paused && !this.#released && this.#held.length > 0) this.#receive(this.#held.shift() as Buffer);
+    this.#delivering = true;
+    while (!this.#paused && !this.#released && this.#held.length > 0 && !this.#yielding) {
+      if ((this.#held[0] as Buffer).length >= LARGE_BYTES && this.mustWait) this.#yield();
+      else this.#pass(this.#held.shift() as Buffer);
+    }
     this.#delivering = false;
-    if (this.#paused || this.#released || this.#socket.destroyed) return;
+    if (this.#paused || this.#released || this.#yielding || this.#socket.destroyed) return;
     if (this.#ended !== 0) this.#end(this.#ended);
     else this.#start();
   }
