@@ -231,9 +231,9 @@ describe("peers that take nothing (W03)", () => {
       },
     ],
     [
-      // 128 KiB that wait for the socket, their frames' heads, and behind them the 64 KiB window of the application's stream.
+      // The 64 KiB window of the application's stream, which waits for the socket, and at most 16 KiB before it.
       "HTTP/2, windows wide open and nobody reads",
-      448,
+      128,
       async (count) => {
         for (let i = 0; i < count; i++) {
           const socket = dial().pause();

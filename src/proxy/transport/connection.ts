@@ -9,8 +9,10 @@ import { LARGE_BYTES, type Pace, SocketReader } from "./socket-reader.ts";
 import type { Timed } from "./timer-wheel.ts";
 import { SocketWriter } from "./writer.ts";
 
-// One stalled peer may hold this much of ours beyond what the kernel took (W03: at most 128 KiB per stream over idle).
-const MAX_UNSENT_BYTES = 128 * 1024;
+// Whoever produces more than this stops until the kernel has taken it, within a turn as well: then the sender is given back
+// no more of its window than has left, and a stalled stream holds its window and this (W03: at most 128 KiB). HAProxy's
+// buffers are of 16 KiB.
+const MAX_UNSENT_BYTES = 16 * 1024;
 // A peer that takes nothing of what waits for it for this long is given up, as by Envoy's stream_idle_timeout; nginx's
 // send_timeout is a minute. What it holds up meanwhile is bounded above.
 const STALL_MS = 300_000;
@@ -56,7 +58,7 @@ export abstract class Connection implements Timed {
     this.socket = socket;
     this.runtime = runtime;
     this.meter = meter;
-    this.writer = new SocketWriter(socket, meter);
+    this.writer = new SocketWriter(socket, meter, this.#onDrain);
   }
 
   /** Begins reading; `first` is what was read from the socket before. */
@@ -94,6 +96,7 @@ export abstract class Connection implements Timed {
   /** The socket has enough: stop writing until {@link drained}, which a peer must not put off for ever. */
   protected get backedUp(): boolean {
     if (this.writer.pendingBytes <= MAX_UNSENT_BYTES && !this.writer.needsDrain) return false;
+    this.writer.watch();
     if (this.#fullSince === undefined) {
       this.#fullSince = this.runtime.clock.now();
       this.runtime.wheel.arm(this);

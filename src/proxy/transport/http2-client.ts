@@ -165,7 +165,7 @@ export class Http2ClientConnection extends Connection implements Http2ClientHand
     if (this.closed) return true;
     if (!this.machine.sendData(x.clientStream as Http2Stream, view, endStream)) return false;
     if (endStream || !this.backedUp) return true;
-    this.#blocked.push(x);
+    if (this.#blocked.at(-1) !== x) this.#blocked.push(x);
     return false;
   }
 

@@ -175,7 +175,7 @@ export class Http2ServerConnection extends Connection implements Http2ServerHand
       return false;
     }
     if (!this.backedUp) return true;
-    this.#blocked.push(x);
+    if (this.#blocked.at(-1) !== x) this.#blocked.push(x);
     return false;
   }
 

@@ -25,16 +25,21 @@ export class SocketWriter implements ByteSink {
   readonly #socket: Socket;
   readonly #meter: SocketMeter;
   readonly #direct: DirectWrite | undefined;
+  readonly #onTaken: () => void;
+  readonly #written = () => this.#taken();
   #start = 0;
   #end = 0;
   #queued: Buffer[] = [];
   #queuedBytes = 0;
   #dirty = false;
+  #watched = false;
   #endAfterFlush = false;
 
-  constructor(socket: Socket, meter: SocketMeter) {
+  /** @param onTaken - See {@link watch}. */
+  constructor(socket: Socket, meter: SocketMeter, onTaken: () => void) {
     this.#socket = socket;
     this.#meter = meter;
+    this.#onTaken = onTaken;
     this.#direct = DirectWrite.of(socket);
   }
 
@@ -60,7 +65,7 @@ export class SocketWriter implements ByteSink {
     this.#seal();
     this.#queued.push(view);
     this.#queuedBytes += length;
-    if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.flush();
+    if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.#send();
   }
 
   /** Bytes that the kernel has not taken yet: above the socket's high-water mark, stop producing until `drain`. */
@@ -73,6 +78,15 @@ export class SocketWriter implements ByteSink {
     return this.#queuedBytes + this.#end - this.#start + unsent;
   }
 
+  /**
+   * Has `onTaken` called when the kernel has taken what this turn writes; the socket's `drain`, which comes only if much was
+   * left, may come as well.
+   */
+  watch(): void {
+    this.#watched = true;
+    if (!this.#dirty) this.#markDirty();
+  }
+
   /** Sends everything and then a FIN. */
   end(): void {
     this.#endAfterFlush = true;
@@ -81,13 +95,24 @@ export class SocketWriter implements ByteSink {
 
   flush(): void {
     this.#dirty = false;
+    this.#send();
+    if (this.#socket.destroyed || this.#socket.writableEnded) return;
+    if (this.#watched && this.pendingBytes === 0) this.#taken();
+    if (this.#endAfterFlush) this.#socket.end();
+  }
+
+  #send(): void {
     const socket = this.#socket;
     if (socket.destroyed || socket.writableEnded) return this.#drop();
+    // Called in a later turn, if at all: by then what was taken at once has been told.
+    const written = this.#watched ? this.#written : undefined;
     if (this.#queued.length > 0) {
       this.#seal();
       this.#meter.wrote(this.#queuedBytes);
       socket.cork();
+      const last = this.#queued.pop() as Buffer;
       for (const view of this.#queued) socket.write(view);
+      socket.write(last, written);
       socket.uncork();
       this.#queued = [];
       this.#queuedBytes = 0;
@@ -95,8 +120,8 @@ export class SocketWriter implements ByteSink {
       this.#meter.wrote(this.#end - this.#start);
       const whole = this.#start === 0 && this.#end === this.buffer.length;
       const bytes = whole ? this.buffer : this.buffer.subarray(this.#start, this.#end);
-      if (this.#direct === undefined || !this.#direct.write(bytes)) socket.write(bytes);
-    }
+      if (this.#direct === undefined || !this.#direct.write(bytes)) socket.write(bytes, written);
+    } else if (this.#watched && socket.writableLength > 0 && !socket.writableNeedDrain) socket.write(NOTHING, written);
     // Taken by the kernel, or encrypted, at once: the memory is free again. Otherwise it belongs to the pending write.
     if (this.buffer.length === CHUNK_BYTES && pool.length < MAX_POOLED && socket.writableLength === 0) {
       if (this.#direct === undefined || this.#direct.pendingBytes === 0) pool.push(this.buffer);
@@ -104,7 +129,12 @@ export class SocketWriter implements ByteSink {
     this.buffer = NOTHING;
     this.#start = 0;
     this.#end = 0;
-    if (this.#endAfterFlush) socket.end();
+  }
+
+  #taken(): void {
+    if (!this.#watched) return;
+    this.#watched = false;
+    this.#onTaken();
   }
 
   #markDirty(): void {
@@ -114,7 +144,7 @@ export class SocketWriter implements ByteSink {
 
   #newBuffer(bytes: number): void {
     this.#seal();
-    if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.flush();
+    if (this.#queuedBytes >= EARLY_FLUSH_BYTES) this.#send();
     this.buffer =
       bytes > CHUNK_BYTES ? Buffer.allocUnsafeSlow(bytes) : (pool.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES));
     this.#start = 0;
