@@ -25,9 +25,9 @@ interface StreamHandle {
  * What large reads may take of a turn of the event loop.
  *
  * - `free`: all they want. What a relay does with bytes is soon done.
- * - `shared`: no longer than {@link SHARE_MS} of one socket: mesh peers and HTTP/2 endpoints, who carry many clients' messages.
- * - `single`: and no more than {@link SHARE_BYTES}: HTTP/1 endpoints.
- * - `line`: and no longer than {@link TURN_MS} of all such sockets together, in order: strangers, and the host's programs.
+ * - `shared`: no longer than {@link SHARED_MS} of one socket: mesh peers and HTTP/2 endpoints, who carry many clients' messages.
+ * - `single`: no longer than {@link SINGLE_MS}, and no more than {@link SINGLE_BYTES}: HTTP/1 endpoints.
+ * - `line`: and no longer than {@link LINE_MS} of all such sockets together, in order: strangers, and the host's programs.
  */
 export type Pace = "free" | "shared" | "single" | "line";
 
@@ -35,14 +35,16 @@ export type Pace = "free" | "shared" | "single" | "line";
  * Libuv reads a socket up to 32 times in one turn as long as every read fills the buffer: two megabytes of one peer, as
  * small frames a tenth of a second. Whoever took this long waits for the next turn.
  */
-const SHARE_MS = 1;
+const SINGLE_MS = 1;
+// An answer that waits behind others in the one connection to an application must not wait for a flood as well.
+const SHARED_MS = 4;
 // Where nobody else's messages wait behind it, so much is enough, and the kernel's buffers stay small: what it sees read in
 // one go lets it announce larger windows, and more is on the way when a slow reader is noticed (W03: 8.5 MiB, 9 to 15 without).
-const SHARE_BYTES = 64 * 1024;
+const SINGLE_BYTES = 64 * 1024;
 // And fifty peers that flood are another tenth of a second. What they send beyond this is set aside for the turns that
 // follow; small reads never wait, so a flood waits for everybody else and not the other way round. HAProxy leaves its run
 // queue after 200 tasks, and nginx accepts one connection at a time, for the same.
-const TURN_MS = 4;
+const LINE_MS = 2;
 // What is set aside takes memory, 64 KiB each; beyond these everybody waits after all.
 const MAX_WAITING = 128;
 // What an honest client asks for comes in less; a read that is shorter is no flood, and is neither counted nor timed.
@@ -184,7 +186,7 @@ export class SocketReader {
 
   /** Those in line have had their time of this turn. */
   get mustWait(): boolean {
-    return this.#pace === "line" && lineMs >= TURN_MS;
+    return this.#pace === "line" && lineMs >= LINE_MS;
   }
 
   /** Its next turn has come. */
@@ -242,7 +244,10 @@ export class SocketReader {
     this.#turnMs += took;
     this.#turnBytes += chunk.length;
     if (this.#pace === "line") lineMs += took;
-    const hadShare = this.#turnMs >= SHARE_MS || (this.#turnBytes >= SHARE_BYTES && this.#pace !== "shared");
+    const hadShare =
+      this.#pace === "shared"
+        ? this.#turnMs >= SHARED_MS
+        : this.#turnMs >= SINGLE_MS || this.#turnBytes >= SINGLE_BYTES;
     if (hadShare || this.mustWait) this.#yield();
   }
 
