@@ -1,6 +1,8 @@
-import { connect, type Socket } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
-import { Hops } from "../support/hops.ts";
+import { Hops, identityFrom, SERVER_NAME, SERVER_URI } from "../support/hops.ts";
 import { RawOrigin, type SeenRequest } from "../support/raw-origin.ts";
 import { until } from "../support/until.ts";
 
@@ -198,6 +200,50 @@ describe("messages that end too early look cut", () => {
     expect(cut.heard).not.toMatch(/\r\n0\r\n\r\n$/);
     expect(cut.broken).toBe(true);
   });
+});
+
+test("an answer that ends with its connection under TLS is complete after close_notify, cut by a FIN alone (T18)", async () => {
+  // An endpoint that speaks HTTP/1 under TLS: its proxy's place is taken by hand.
+  let identity: Awaited<ReturnType<typeof identityFrom>> | undefined;
+  const endpoint = createServer((carrier) => {
+    carrier.on("error", () => {});
+    const secure = new TLSSocket(carrier, {
+      isServer: true,
+      key: identity?.keyPem,
+      cert: identity?.certificatePem,
+      ALPNProtocols: ["transport.l5d.io/v1"],
+    });
+    secure.on("error", () => {});
+    let heard = "";
+    secure.on("data", (chunk: Buffer) => {
+      heard += chunk.toString("latin1");
+      const path = /GET (\S+) HTTP/.exec(heard)?.[1];
+      if (path === undefined) return;
+      heard = "";
+      secure.write("HTTP/1.1 200 OK\r\n\r\nall of it");
+      setTimeout(() => (path === "/cut" ? carrier.end() : secure.end()), 30);
+    });
+  });
+  endpoint.listen(0, "127.0.0.1");
+  await once(endpoint, "listening");
+  const { port } = endpoint.address() as AddressInfo;
+  const hops = await Hops.start({ appPort: port, meshPort: port, hint: undefined });
+  closers.push(
+    () => hops.close(),
+    () => endpoint.close(),
+  );
+  identity = await identityFrom(hops.authority, SERVER_NAME, SERVER_URI);
+  const whole = new Client(hops.port);
+  await whole.ask("/whole");
+  await until(() => whole.heard.endsWith("\r\n0\r\n\r\n"), "it is complete");
+  expect(whole.heard).toContain("all of it");
+  expect(whole.broken).toBe(false);
+  const cut = new Client(hops.port);
+  await cut.ask("/cut");
+  await cut.gone();
+  expect(cut.heard).toContain("all of it");
+  expect(cut.heard).not.toMatch(/\r\n0\r\n\r\n$/);
+  expect(cut.broken).toBe(true);
 });
 
 describe("interim responses", () => {

@@ -11,7 +11,7 @@ export function carriedBy(secure: TLSSocket, carrier: Socket): void {
 
 /**
  * Ends a connection so that the peer cannot take it for complete: with a RST, also under TLS, where Node knows no
- * reset and cannot tell a missing close_notify from an orderly end.
+ * reset, and few peers look for a close_notify.
  */
 export function abort(socket: Socket): void {
   const carrier = carriers.get(socket) ?? socket;

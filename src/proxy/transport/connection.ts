@@ -70,8 +70,12 @@ export abstract class Connection implements Timed {
     // A reset or a broken TLS record: `close` follows, and that is where streams learn of it.
     socket.on("error", this.#onError);
     socket.on("close", this.#onClose);
-    const isLarge = first !== undefined && first.length >= LARGE_BYTES;
+    // What came while the connection was looked at waits in its stream. Taken from there it is told as `data`, and a reader can
+    // have the rest.
+    const isMore = socket.readableLength > 0;
+    const isLarge = first !== undefined && first.length >= LARGE_BYTES && !isMore;
     if (first !== undefined && first.length > 0 && !isLarge) this.#receive(first);
+    if (isMore && !this.#readPaused && !this.released) socket.read();
     if (!this.released) {
       const onLent = this.machine.receiveLent === undefined ? undefined : this.#onLent;
       this.#reader = SocketReader.attach(socket, this.#onData, !this.machine.keepsChunks, pace, onLent);
@@ -124,6 +128,11 @@ export abstract class Connection implements Timed {
     this.writer.end();
     this.resumeReading();
     this.runtime.wheel.arm(this);
+  }
+
+  /** The peer's end came without the close_notify of TLS. */
+  protected get wasCut(): boolean {
+    return this.#reader?.wasCut === true;
   }
 
   protected get finishing(): boolean {

@@ -97,6 +97,8 @@ export class Http1ClientConnection extends Connection implements Http1ClientHand
   }
 
   onResponseEnd(trailers: HeaderList | undefined): void {
+    // A body that only the end of the connection ends. Whose streams are open hears of the loss.
+    if (this.wasCut) return this.destroy();
     const x = this.#exchange;
     this.#exchange = undefined;
     x?.responseEnd(trailers);

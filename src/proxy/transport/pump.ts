@@ -78,6 +78,8 @@ function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => vo
   const { socket: to, meter: written } = sink;
   let ended = false;
   const finish = () => {
+    // Its close resets the other end.
+    if (reader instanceof SocketReader && reader.wasCut) return void from.destroy();
     ended = true;
     idle.halfClosed();
     writer.end();
@@ -89,6 +91,8 @@ function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => vo
     idle.moved();
     if (!writer.write(chunk)) reader.pause();
   };
+  // What came while the connection was looked at waits in its stream, and goes first.
+  const waiting: Buffer | null = from.readableLength > 0 ? from.read() : null;
   const reader = SocketReader.attach(from, take, true, "free") ?? from.on("data", take);
   to.on("drain", () => reader.resume());
   from.on("end", finish);
@@ -111,6 +115,7 @@ function forward(source: Tunnel, sink: Tunnel, idle: RelayIdle, closed: () => vo
     written.wrote(unread.length);
     writer.write(unread);
   }
+  if (waiting !== null) take(waiting);
   reader.resume();
   // The peer may have sent its FIN, or gone, before we listened.
   if (from.readableEnded) finish();

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Lent } from "../core/machine.ts";
+import { lacksCloseNotify } from "./close-notify.ts";
 import { type StreamBinding, streamBinding } from "./stream-binding.ts";
 
 // The kernel's reads go here, for all sockets of the thread in turn; nobody keeps a view of it.
@@ -106,6 +107,8 @@ export class SocketReader {
   #turnMs = 0;
   #turnBytes = 0;
   #yielding = false;
+  /** The end came without the close_notify of TLS: what was read may not be all that was sent. */
+  wasCut = false;
 
   private constructor(
     socket: Socket,
@@ -200,6 +203,8 @@ export class SocketReader {
     const { streamBaseState, kReadBytesOrError } = streamBinding as StreamBinding;
     const bytes = streamBaseState[kReadBytesOrError] as number;
     if (bytes <= 0) {
+      // While nothing is read only TLS can tell of an end: that of its own.
+      if (bytes === UV_EOF && this.#handle.reading) this.wasCut = lacksCloseNotify(this.#handle);
       // The end waits for what came before it; an error does not.
       if (bytes === UV_EOF && (this.#paused || this.#held.length > 0) && !this.#released) this.#ended = bytes;
       else this.#ordinary.call(this.#handle, buffer);
@@ -212,7 +217,8 @@ export class SocketReader {
       this.#stop();
       this.#held.push(copied(0, bytes));
     } else if (bytes >= LARGE_BYTES) {
-      if (!this.mustWait || waiting.length >= MAX_WAITING) this.#pass(this.#lends ? SHARED.subarray(0, bytes) : copied(0, bytes));
+      if (!this.mustWait || waiting.length >= MAX_WAITING)
+        this.#pass(this.#lends ? SHARED.subarray(0, bytes) : copied(0, bytes));
       else {
         this.#held.push(copied(0, bytes));
         this.#yield();

@@ -89,6 +89,56 @@ describe("opaque connections over the mesh", () => {
     }
   });
 
+  test.each([
+    ["answer", "far"],
+    ["request", "near"],
+  ] as const)(
+    "a FIN between the hops without close_notify cuts the %s: its reader is reset (T18)",
+    async (_what, side) => {
+      let directPort = 0;
+      const between: { near?: Socket; far?: Socket } = {};
+      const cutter = createServer({ allowHalfOpen: true }, (near) => {
+        const far = connect({ host: "127.0.0.1", port: directPort, allowHalfOpen: true });
+        Object.assign(between, { near, far });
+        for (const socket of [near, far]) socket.on("error", () => {});
+        near.pipe(far);
+        far.pipe(near);
+      });
+      cutter.listen(0, "127.0.0.1");
+      await once(cutter, "listening");
+      closers.push(() => cutter.close());
+      let atApp: Socket | undefined;
+      const hops = await start(
+        (socket) => {
+          atApp = socket;
+          socket.resume();
+          socket.write("hello");
+        },
+        { meshPort: (cutter.address() as AddressInfo).port },
+      );
+      directPort = hops.directPort;
+      const client = dial(hops.port);
+      client.write("hello");
+      await once(client, "data");
+      client.resume();
+      await expect.poll(() => atApp?.bytesRead).toBe(5);
+      const reader = side === "far" ? client : (atApp as Socket);
+      let told = "";
+      reader.on("end", () => {
+        told = "an end";
+      });
+      reader.on("error", (error: NodeJS.ErrnoException) => {
+        told ||= error.code ?? "";
+      });
+      // The one side's stream ends where the other's is made to: what was said before has arrived.
+      if (side === "far") between.near?.end();
+      else between.far?.end();
+      await closed(reader);
+      expect(told).toBe("ECONNRESET");
+      await expect.poll(() => hops.client.connections.size + hops.server.connections.size).toBe(0);
+    },
+  );
+
   test("the client half-closes first, the server answers afterwards", async () => {
     const answer = Buffer.alloc(10 * 1024 * 1024, "z");
     const hops = await start((socket) => {
