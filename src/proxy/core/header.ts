@@ -152,8 +152,13 @@ export const H = {
 
 /** An ordered list of fields. Duplicates and spelling survive; values are latin1 text, one char per byte. */
 export class HeaderList {
-  readonly names: HeaderName[] = [];
-  readonly values: string[] = [];
+  readonly names: HeaderName[];
+  readonly values: string[];
+
+  constructor(names: HeaderName[] = [], values: string[] = []) {
+    this.names = names;
+    this.values = values;
+  }
 
   get length(): number {
     return this.names.length;
@@ -200,9 +205,7 @@ export class HeaderList {
   }
 
   clone(): HeaderList {
-    const copy = new HeaderList();
-    for (let i = 0; i < this.names.length; i++) copy.add(this.names[i] as HeaderName, this.values[i] as string);
-    return copy;
+    return new HeaderList(this.names.slice(), this.values.slice());
   }
 
   #removeFrom(start: number, lower: string): void {

@@ -48,6 +48,23 @@ export class HeaderBlock {
     this.oversized = false;
   }
 
+  /** Makes it what `other` was decoded to. */
+  copy(other: HeaderBlock): void {
+    this.method = other.method;
+    this.scheme = other.scheme;
+    this.authority = other.authority;
+    this.path = other.path;
+    this.protocol = other.protocol;
+    this.status = other.status;
+    this.contentLength = other.contentLength;
+    this.host = other.host;
+    this.headers = other.headers.clone();
+    this.fault = other.fault;
+    this.hasPseudo = other.hasPseudo;
+    this.size = other.size;
+    this.oversized = other.oversized;
+  }
+
   /** @param fault - What is wrong with this field by itself. */
   add(name: HeaderName, value: string, kind: FieldKind, fault: string | undefined, size: number): void {
     this.size += size;

@@ -1,6 +1,7 @@
 import { type HeaderName, headerName, HeaderName as Name } from "../../../core/header.ts";
 import { connectionError, ErrorCode } from "../errors.ts";
 import type { HeaderBlock } from "./block.ts";
+import { BlockMemory } from "./block-memory.ts";
 import { DynamicTable } from "./dynamic-table.ts";
 import { ENTRY_OVERHEAD_BYTES, Field, type FieldKind, fieldKind, MALFORMED_NAME, Pseudo, valueFault } from "./field.ts";
 import { decodeHuffman, huffmanDecodedBound } from "./huffman.ts";
@@ -29,6 +30,7 @@ let decoded = Buffer.allocUnsafe(1024);
  */
 export class HpackDecoder {
   readonly #table: DynamicTable;
+  readonly #memory = new BlockMemory();
   readonly #maxTableSize: number;
   /** The integer, string or name read last, and where its encoding ended. */
   #at = 0;
@@ -54,9 +56,13 @@ export class HpackDecoder {
    *   malformed is noted in the block.
    */
   decode(bytes: Buffer, start: number, end: number, block: HeaderBlock): void {
+    const table = this.#table;
+    const known = this.#memory.find(bytes, start, end, table.version);
+    if (known !== undefined) return block.copy(known);
     block.reset();
     let at = this.#sizeUpdates(bytes, start, end);
-    while (at < end) {
+    let fields = 0;
+    for (; at < end; fields++) {
       const byte = bytes[at] as number;
       if (byte >= 0x80) {
         // RFC 7541 §6.1: indexed field.
@@ -75,6 +81,8 @@ export class HpackDecoder {
         at = this.#literal(bytes, at, end, 0x0f, false, byte >= 0x10, block);
       }
     }
+    // A literal, a size update and a large index take more than one octet.
+    if (fields === end - start) this.#memory.keep(bytes, start, end, table.version, block);
   }
 
   #sizeUpdates(bytes: Buffer, start: number, end: number): number {

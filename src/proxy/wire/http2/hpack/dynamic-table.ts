@@ -12,6 +12,8 @@ export class DynamicTable {
   #length = 0;
   #size = 0;
   #maxSize: number;
+  /** Another number after everything that changes what an index means. */
+  version = 0;
 
   constructor(maxSize: number) {
     this.#maxSize = maxSize;
@@ -34,6 +36,7 @@ export class DynamicTable {
 
   /** RFC 7541 §4.4: an entry larger than the table empties it and is not kept. */
   add(field: Field): void {
+    this.version++;
     this.#evictTo(this.#maxSize - field.size);
     if (field.size > this.#maxSize) return;
     if (this.#length === this.#ring.length) this.#grow();
@@ -45,6 +48,7 @@ export class DynamicTable {
 
   /** RFC 7541 §4.3. */
   resize(maxSize: number): void {
+    this.version++;
     this.#maxSize = maxSize;
     this.#evictTo(maxSize);
   }

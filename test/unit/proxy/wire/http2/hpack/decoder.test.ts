@@ -54,6 +54,57 @@ function headerNameOf(lower: string) {
   return decode(new HpackDecoder(4096), literalBlock([[lower, "x"]]).toString("hex")).headers.names[0];
 }
 
+describe("a block that came before", () => {
+  // Literals with incremental indexing.
+  const A1 = "4001610131";
+  const B2 = "4001620132";
+
+  it("means the same, as often as it comes", () => {
+    const decoder = new HpackDecoder(4096);
+    decode(decoder, A1);
+    for (let i = 0; i < 5; i++) {
+      const block = decode(decoder, "828684be");
+      expect(blockFields(block)).toEqual([
+        [":method", "GET"],
+        [":scheme", "http"],
+        [":path", "/"],
+        ["a", "1"],
+      ]);
+      expect([block.size, block.hasPseudo]).toEqual([42 + 43 + 38 + 34, true]);
+      // Whoever gets it may change it.
+      block.headers.remove("a");
+      block.headers.set(H.date, "x");
+    }
+  });
+
+  it("is not another one of its length", () => {
+    const decoder = new HpackDecoder(4096);
+    for (let i = 0; i < 4; i++) {
+      expect(decode(decoder, "82").method).toBe("GET");
+      expect(decode(decoder, "83").method).toBe("POST");
+      expect(decode(decoder, "83").method).toBe("POST");
+      expect(decode(decoder, "838684").path).toBe("/");
+      expect(decode(decoder, "838685").path).toBe("/index.html");
+    }
+  });
+
+  it("means what the table says now", () => {
+    const decoder = new HpackDecoder(4096);
+    decode(decoder, A1);
+    for (let i = 0; i < 3; i++) expect(blockFields(decode(decoder, "be"))).toEqual([["a", "1"]]);
+    decode(decoder, B2);
+    for (let i = 0; i < 3; i++) expect(blockFields(decode(decoder, "be"))).toEqual([["b", "2"]]);
+    decode(decoder, "20");
+    expect(() => decode(decoder, "be")).toThrow(ProtocolError);
+  });
+
+  it("is wrong as often as it comes", () => {
+    const decoder = new HpackDecoder(4096);
+    for (let i = 0; i < 4; i++) expect(decode(decoder, "8282").fault).toBe("pseudo-header repeated");
+    for (let i = 0; i < 4; i++) expect(decode(decoder, "8286", new HeaderBlock(60)).oversized).toBe(true);
+  });
+});
+
 describe("errors that part the tables", () => {
   it.each([
     ["§2.3.3 index 0", "80"],
