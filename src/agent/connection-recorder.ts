@@ -448,12 +448,12 @@ export class OutboundConnectionRecorder implements OutboundMeters {
     this.#metrics.counter("outbound_tcp_protocol_connections_total", labels).add(1);
   }
 
-  tcpRoute(parent: ResourceRef, route: ResourceRef, originalDst: SocketAddress): RouteMeter {
+  tcpRoute(parent: ResourceRef, route: ResourceRef, ip: string, port: number): RouteMeter {
     const labels = {
       ...refLabels("parent", parent, true),
       ...routeLabels(route, true),
-      target_ip: originalDst.ip,
-      target_port: String(originalDst.port),
+      target_ip: ip,
+      target_port: String(port),
     };
     return new Route(this.#metrics, "tcp", labels);
   }

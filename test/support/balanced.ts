@@ -15,8 +15,18 @@ import {
   makeBackend,
   type OutboundPolicy,
   type OutboundRule,
+  type Profile,
 } from "../../src/proxy/policy/index.ts";
 import { CLIENT_NAME, HopProxy, identityFrom } from "./hops.ts";
+
+const SAYS_NOTHING: Profile = {
+  opaque: false,
+  logicalName: undefined,
+  endpoint: undefined,
+  routes: [],
+  targets: [],
+  retryBudget: undefined,
+};
 
 /** A Service's backend, balanced over `path`'s endpoints. */
 export function backendOf(path: string, failureAccrual?: FailureAccrual): Backend {
@@ -115,10 +125,15 @@ export class Balanced {
     return new Balanced(proxy, port, suspected, state);
   }
 
-  /** The control plane says something else. */
-  update(policy: OutboundPolicy): void {
+  get policy(): OutboundPolicy {
+    return this.#state.policy;
+  }
+
+  /** The control plane says something else; perhaps also what the destination is called. */
+  update(policy: OutboundPolicy, logicalName?: string): void {
     this.#state.policy = policy;
-    const value = { policy, profile: undefined };
+    const profile = logicalName === undefined ? undefined : { ...SAYS_NOTHING, logicalName };
+    const value = { policy, profile };
     this.proxy.tell({ type: "discovery.outbound", key: `outbound 127.0.0.1:${this.port}`, value });
   }
 

@@ -123,8 +123,8 @@ export class Balancer implements Service, ResponseLayer, Timed {
   }
 
   #take(add: readonly Endpoint[], remove: readonly string[]): void {
+    if (add.length > 0) this.#meter.updated(this.#set.size === 0 ? "Reset" : "Add");
     this.#set.change(add, remove, this.#deps.runtime.clock.now());
-    if (add.length > 0) this.#meter.updated("Add");
     if (remove.length > 0) this.#meter.updated("Remove");
     this.#serve();
     this.#show();

@@ -46,13 +46,14 @@ export class OutboundOpaque {
 
   serve(socket: Socket, first: Buffer | undefined, sni: string | undefined, onClosed: () => void): void {
     const connection = new OpaqueConnection(this.#deps, this.#originalDst, socket, first, onClosed);
-    const policy = this.#handle.current?.policy;
+    const { policy, profile } = this.#handle.current ?? {};
     const route = policy && (sni === undefined ? policy.opaque : findTlsRoute(policy.tls, sni));
     if (policy === undefined || route === undefined) return connection.refuse("no route", "route-not-found");
     const { meters } = this.#deps;
+    const { ip, port } = this.#originalDst;
     connection.routed(
       sni === undefined
-        ? meters.tcpRoute(policy.ref, route.ref, this.#originalDst)
+        ? meters.tcpRoute(policy.ref, route.ref, profile?.logicalName === undefined ? ip : "", port)
         : meters.tlsRoute(policy.ref, route.ref, sni),
     );
     const filter = route.filters[0];
@@ -200,9 +201,9 @@ class TcpBalancer implements Timed {
   }
 
   #take(add: readonly Endpoint[], remove: readonly string[]): void {
+    if (add.length > 0) this.#meter.updated(this.#set.size === 0 ? "Reset" : "Add");
     this.#set.change(add, remove, this.#deps.runtime.clock.now());
     for (const key of remove) this.#suspicion.worked(key);
-    if (add.length > 0) this.#meter.updated("Add");
     if (remove.length > 0) this.#meter.updated("Remove");
     this.#meter.endpoints(this.#set.readyCount, this.#set.size - this.#set.readyCount);
     if (this.#set.readyCount === 0) return;

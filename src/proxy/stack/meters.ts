@@ -53,6 +53,7 @@ export interface RouteMeter {
 export interface BalancerMeter {
   /** Endpoints that can take requests, and those that cannot: connecting, or set aside. */
   endpoints(ready: number, pending: number): void;
+  /** `Reset`: the first endpoints, or the first again. */
   updated(op: "Reset" | "Add" | "Remove"): void;
   queued(): void;
   dequeued(seconds: number): void;
@@ -72,7 +73,8 @@ export interface OutboundMeters {
   balancer(kind: "http" | "tcp" | "tls", backend: Backend): BalancerMeter;
   /** A connection was accepted for a destination whose policy wants it carried so. */
   protocol(policy: OutboundPolicy): void;
-  tcpRoute(parent: ResourceRef, route: ResourceRef, originalDst: SocketAddress): RouteMeter;
+  /** @param ip - Where the program dialled; empty where that has a name. */
+  tcpRoute(parent: ResourceRef, route: ResourceRef, ip: string, port: number): RouteMeter;
   tlsRoute(parent: ResourceRef, route: ResourceRef, hostname: string): RouteMeter;
 }
 

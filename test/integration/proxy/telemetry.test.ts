@@ -423,35 +423,52 @@ describe("the page has", () => {
     `outbound_${kind}_balancer_{queue_latency_seconds,queue_gate_open_total,queue_gate_shut_total}`,
   ];
 
-  async function echoed(kind: "tcp" | "tls", say: Buffer): Promise<HopProxy> {
+  async function echoed(kind: "tcp" | "tls", say: Buffer): Promise<Balanced> {
     const server = createTcp((socket: Socket) => socket.on("error", () => {}).pipe(socket));
     const endpoint = await endpointOf(server);
     open.push(server);
     const policy = routeTo(onlyBackend(backendOf("a:80")));
     const opaque = { ...catchAllOutbound(defaultRef("route"), onlyBackend(backendOf("a:80"))), filters: [], snis: [] };
     const route = { ref: opaque.ref, snis: [], filters: [], distribution: onlyBackend(backendOf("a:80")) };
-    const { port, proxy } = await balanced(
+    const site = await balanced(
       (kind === "tcp"
         ? { ...policy, kind: "opaque", opaque: route }
         : { ...policy, kind: "tls", tls: [route] }) as OutboundPolicy,
       { "a:80": [endpoint] },
     );
+    await echo(site.port, say);
+    return site;
+  }
+
+  async function echo(port: number, say: Buffer): Promise<void> {
     const socket = connect(port, "127.0.0.1");
     socket.on("error", () => {});
     socket.write(say);
     expect((await once(socket, "data"))[0]).toEqual(say);
     socket.destroy();
-    return proxy;
   }
 
   test("opaque connections that are balanced", async () => {
-    const proxy = await echoed("tcp", Buffer.from("hello"));
+    const { proxy } = await echoed("tcp", Buffer.from("hello"));
     const found = await page(proxy, /^outbound_tcp_route_close_total.*error=""\} 1$/, balancing("tcp"));
     expect(found.get("outbound_tcp_balancer_endpoints")?.[0]).toContain('endpoint_state="ready",parent_group=');
+    expect(found.get("outbound_tcp_balancer_p2c_updates_total")).toEqual([expect.stringMatching(/\{op="Reset",.* 1$/)]);
+  });
+
+  test("opaque connections to what has a name are not counted by address", async () => {
+    const site = await echoed("tcp", Buffer.from("hello"));
+    const { port, policy } = site;
+    site.update(policy, "a.ns.svc.cluster.local");
+    await echo(port, Buffer.from("hello"));
+    const found = await page(site.proxy, /^outbound_tcp_route_open_total.*target_ip=""/, []);
+    const targets = [`target_ip="127.0.0.1",target_port="${port}"} 1`, `target_ip="",target_port="${port}"} 1`];
+    expect(found.get("outbound_tcp_route_open_total")?.map((line) => line.replace(/.*,(?=target_ip)/, ""))).toEqual(
+      targets,
+    );
   });
 
   test("TLS by its server name", async () => {
-    const proxy = await echoed("tls", clientHello({ extensions: [serverName("db.shop")] }));
+    const { proxy } = await echoed("tls", clientHello({ extensions: [serverName("db.shop")] }));
     const found = await page(proxy, /^outbound_tls_route_close_total.*error=""\} 1$/, balancing("tls"));
     expect(found.get("outbound_tls_route_open_total")).toEqual([expect.stringMatching(/,hostname="db.shop"\} 1$/)]);
   });
