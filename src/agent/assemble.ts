@@ -117,6 +117,8 @@ class Agent {
   #listeners: ListenerFds = new Map();
   /** Set while this process starts in the place of another one that still serves. */
   #predecessor: Predecessor | undefined;
+  /** Who served before us, and may still drain. */
+  #before: Predecessor | undefined;
   #upgrading: Promise<Successor> | undefined;
   #successor: Successor | undefined;
   #signals = 0;
@@ -161,7 +163,8 @@ class Agent {
 
   async start(): Promise<void> {
     const config = this.#config;
-    this.#predecessor = readPredecessor(process.env);
+    this.#before = readPredecessor(process.env);
+    this.#predecessor = this.#before;
     const listeners =
       systemdListeners(process.env, process.pid, this.#predecessor !== undefined) ??
       (config["proxy.listeners"] === "self" ? ownListeners(config) : undefined);
@@ -552,6 +555,7 @@ class Agent {
     this.#log.info("starting the program on the disk on the same sockets");
     const successor = await startSuccessor(this.#listeners, () => this.#workers?.hasten());
     this.#successor = successor;
+    this.#before?.passedOn();
     this.#manager.silence();
     this.#attach?.yieldTo(successor.pid);
     this.#log.info("handed over: draining", { to: successor.pid });

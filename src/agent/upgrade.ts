@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, writeSync } from "node:fs";
+import { writeSync } from "node:fs";
 import { isSea } from "node:sea";
 import { CommandError, EXIT } from "./exit.ts";
 import { FIRST_FD, type ListenerFds } from "./listeners.ts";
@@ -11,12 +11,14 @@ import { FIRST_FD, type ListenerFds } from "./listeners.ts";
  *   successor                └ starts ─ workers accept ─ admin and control ─ main process of the unit ┘ ─ attaches ─ serves
  *
  * Both accept from the same sockets until the predecessor stops: no connection finds nobody. If the successor ends before
- * it says "ready", nothing has changed.
+ * it says "ready", nothing has changed. If it has a successor of its own before the predecessor has drained, it says
+ * "passed on": its end is then no reason to hurry.
  */
 
 const PREDECESSOR = "MESH_AGENT_PREDECESSOR";
 const HANDOVER_FD = "MESH_AGENT_HANDOVER_FD";
 const READY = "ready\n";
+const PASSED_ON = "passed on\n";
 // Above a cold start on a busy host; below TimeoutStartSec=, which bounds a reload too.
 const READY_WITHIN_MS = 60_000;
 
@@ -30,7 +32,7 @@ export interface Successor {
 /**
  * Starts the program that lies on the disk now, with the same arguments, on the same listening sockets, and waits until
  * it serves.
- * @param ended - The successor ended later on: whoever still drains has nobody to leave its place to.
+ * @param ended - The successor ended later on, and passed its place on to nobody: systemd ends whoever still drains.
  * @throws CommandError (75) if it ended or was not ready in time; it is gone then.
  */
 export function startSuccessor(listeners: ListenerFds, ended: () => void): Promise<Successor> {
@@ -53,6 +55,7 @@ export function startSuccessor(listeners: ListenerFds, ended: () => void): Promi
 function serving(child: ChildProcess, handover: number, ended: () => void): Promise<Successor> {
   return new Promise((resolve, reject) => {
     let ready = false;
+    let said = "";
     const refused = (why: string) =>
       reject(
         new CommandError(
@@ -69,18 +72,19 @@ function serving(child: ChildProcess, handover: number, ended: () => void): Prom
       clearTimeout(limit);
       refused(`could not be started: ${error.message}`);
     });
-    child.once("exit", (code, signal) => {
+    // Not `exit`: what it said last is heard first.
+    child.once("close", (code, signal) => {
       clearTimeout(limit);
-      if (ready) ended();
-      else refused(signal === null ? `ended with status ${code}` : `was ended by ${signal}`);
+      if (!ready) refused(signal === null ? `ended with status ${code}` : `was ended by ${signal}`);
+      else if (!said.endsWith(PASSED_ON)) ended();
     });
     const line = child.stdio[handover];
     line?.on("error", () => {});
-    line?.once("data", () => {
-      if (ready || child.pid === undefined) return;
+    line?.on("data", (chunk: Buffer) => {
+      said += chunk;
+      if (ready || child.pid === undefined || !said.startsWith(READY)) return;
       ready = true;
       clearTimeout(limit);
-      line.destroy();
       resolve({
         pid: child.pid,
         get alive() {
@@ -96,6 +100,8 @@ export interface Predecessor {
   readonly pid: number;
   /** Tells it that we serve: it drains from then on. */
   ready(): void;
+  /** Tells it that another serves in our place: our end is none of its business any more. It may be gone by now. */
+  passedOn(): void;
 }
 
 /** undefined in a process that nobody is waiting for. The words are taken out of the environment: they hold once. */
@@ -109,7 +115,13 @@ export function readPredecessor(environment: NodeJS.ProcessEnv): Predecessor | u
     pid,
     ready() {
       writeSync(fd, READY);
-      closeSync(fd);
+    },
+    passedOn() {
+      try {
+        writeSync(fd, PASSED_ON);
+      } catch {
+        // It has drained.
+      }
     },
   };
 }
