@@ -283,4 +283,17 @@ describe("interim responses", () => {
     expect(client.statuses).toEqual([100, 200]);
     expect(origin.seen[0]?.head.toLowerCase()).toContain("expect: 100-continue");
   });
+
+  test("a 100 that no peer passes on is said in its place, and not again", async () => {
+    const { origin, hops } = await start(() => undefined);
+    const client = new Client(hops.port);
+    client.socket.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    const asked = await until(() => origin.seen[0], "it is asked");
+    hops.skip(300);
+    await until(() => client.statuses.length > 0, "told to go on");
+    client.socket.write("hi");
+    asked.socket.write(`HTTP/1.1 100 Continue\r\n\r\n${OK}`);
+    await until(() => client.heard.endsWith("ok"), "answered");
+    expect(client.statuses).toEqual([100, 200]);
+  });
 });

@@ -8,6 +8,7 @@ import type { ConnectTarget } from "../transport/connect.ts";
 import { Http1Pool, Http2Pool } from "../transport/pool.ts";
 import { MESH_WINDOW_BYTES } from "../wire/http2/index.ts";
 import { encodeTransportHeader } from "../wire/transport-header/index.ts";
+import { continueInTime } from "./continuation.ts";
 import type { OutboundDeps } from "./deps.ts";
 
 // Linkerd: LINKERD2_PROXY_OUTBOUND_CONNECT_EXP_BACKOFF, 100 ms to 60 s.
@@ -246,6 +247,7 @@ class UpgradedEndpoint extends Http2Endpoint {
   override dispatch(x: Exchange): void {
     if (x.upgrade) return this.#upgrades.dispatch(x);
     if (!addressed(this.#deps, this.#endpoint, x)) return;
+    continueInTime(this.#deps.runtime, x);
     markOrigProto(x);
     this.pool().dispatch(x);
   }

@@ -110,6 +110,7 @@ export class Exchange {
 
   requestEnded: boolean;
   responseStarted = false;
+  #continued = false;
   /** The first frame of the response body went by, or there is none. */
   #bodyBegun = false;
   responseEnded = false;
@@ -244,8 +245,11 @@ export class Exchange {
 
   // --- response direction ------------------------------------------------------------------------------------------
 
+  /** A 100 goes out once, whoever says it. */
   interim(head: ResponseHead): void {
-    if (!this.responseStarted && !this.ended) this.server.sendInterim(this, head);
+    if (this.responseStarted || this.ended || (head.status === 100 && this.#continued)) return;
+    if (head.status === 100) this.#continued = true;
+    this.server.sendInterim(this, head);
   }
 
   /** Called by the client driver with the final head. */
