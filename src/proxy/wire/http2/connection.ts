@@ -154,10 +154,10 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
     this.sender = new Sender(sink, this.writer, this);
     this.floods = new FloodGuard(config);
     // Until our SETTINGS are acknowledged the peer may still go by the initial window (RFC 9113 §6.9.2).
-    this.streamWindowBytes = Math.max(config.streamWindowBytes, INITIAL_WINDOW_BYTES);
+    this.streamWindowBytes = Math.max(config.firstWindowBytes, INITIAL_WINDOW_BYTES);
     this.#windowBytes = Math.max(config.connectionWindowBytes, INITIAL_WINDOW_BYTES);
     this.#window = new ReceiveWindow(this.#windowBytes);
-    this.#targetWindowBytes = config.streamWindowBytes;
+    this.#targetWindowBytes = config.firstWindowBytes;
     this.#bandwidth =
       config.maxStreamWindowBytes > config.streamWindowBytes
         ? new BandwidthEstimate(config.maxStreamWindowBytes)
@@ -779,8 +779,15 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
 
   #openReceiveWindow(stream: Http2Stream, bytes: number): void {
     if (stream.remoteEnded || stream.closed) return;
-    const increment = stream.receiveWindow.credit(bytes);
-    if (increment > 0) encodeWindowUpdate(this.sink, stream.id, increment);
+    const { receiveWindow } = stream;
+    let increment = receiveWindow.credit(bytes);
+    if (increment === 0) return;
+    const { streamWindowBytes, firstWindowBytes } = this.config;
+    // Something was passed on: from here on the stream has the window of all.
+    if (firstWindowBytes < streamWindowBytes && receiveWindow.threshold < streamWindowBytes >>> 1) {
+      increment += receiveWindow.grow(streamWindowBytes, streamWindowBytes - firstWindowBytes);
+    }
+    encodeWindowUpdate(this.sink, stream.id, increment);
   }
 
   #creditConnection(bytes: number): void {
@@ -798,7 +805,7 @@ export abstract class Http2Connection implements Machine, FrameListener, SenderL
       settings.push([SettingId.headerTableSize, config.headerTableBytes]);
     if (!this.#isServer) settings.push([SettingId.enablePush, 0]);
     else settings.push([SettingId.maxConcurrentStreams, config.maxConcurrentStreams]);
-    settings.push([SettingId.initialWindowSize, config.streamWindowBytes]);
+    settings.push([SettingId.initialWindowSize, config.firstWindowBytes]);
     settings.push([SettingId.maxFrameSize, config.maxFrameBytes]);
     settings.push([SettingId.maxHeaderListSize, config.maxHeaderListBytes]);
     if (this.#isServer && config.extendedConnect) settings.push([SettingId.enableConnectProtocol, 1]);

@@ -59,6 +59,11 @@ export interface Http2Limits {
 export interface Http2Options {
   /** Receive window of each stream, bytes. */
   readonly streamWindowBytes?: number;
+  /**
+   * The same until something of the stream was passed on, bytes; not given: no other. A small one suits a peer for which a round trip costs
+   * nothing: it bounds what a reader holds who never takes anything.
+   */
+  readonly firstWindowBytes?: number;
   /** Receive window of the connection, bytes. */
   readonly connectionWindowBytes?: number;
   /**
@@ -88,6 +93,7 @@ export interface Http2Options {
 /** {@link Http2Options} with every gap filled. */
 export interface Http2Config {
   readonly streamWindowBytes: number;
+  readonly firstWindowBytes: number;
   readonly connectionWindowBytes: number;
   readonly maxStreamWindowBytes: number;
   readonly maxFrameBytes: number;
@@ -142,6 +148,7 @@ export const MESH_WINDOW_BYTES = 1_048_576;
 /** The windows are linkerd2-proxy's, the rest what h2, nghttp2 and Go announce. */
 const DEFAULTS: Http2Config = {
   streamWindowBytes: INITIAL_WINDOW_BYTES,
+  firstWindowBytes: INITIAL_WINDOW_BYTES,
   connectionWindowBytes: 1_048_576,
   maxStreamWindowBytes: 0,
   maxFrameBytes: MIN_MAX_FRAME_BYTES,
@@ -157,5 +164,6 @@ const DEFAULTS: Http2Config = {
 export function completeOptions(options: Http2Options = {}, isServer: boolean): Http2Config {
   // A consumer in the mesh, and a server that we call, may pause for as long as the application likes.
   const stallMs = isServer && options.trusted !== true ? DEFAULT_LIMITS.stallMs : Number.POSITIVE_INFINITY;
-  return { ...DEFAULTS, ...options, limits: { ...DEFAULT_LIMITS, stallMs, ...options.limits } };
+  const firstWindowBytes = options.firstWindowBytes ?? options.streamWindowBytes ?? DEFAULTS.streamWindowBytes;
+  return { ...DEFAULTS, ...options, firstWindowBytes, limits: { ...DEFAULT_LIMITS, stallMs, ...options.limits } };
 }

@@ -1,6 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { ErrorCode, type Http2Stream } from "../../../../../src/proxy/wire/http2/index.ts";
-import { END_HEADERS, END_STREAM, frame, GET, openServer, POST, response } from "../../../../support/http2.ts";
+import { ErrorCode, type Http2Stream, PREFACE } from "../../../../../src/proxy/wire/http2/index.ts";
+import {
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  GET,
+  openServer,
+  POST,
+  response,
+  serverSide,
+} from "../../../../support/http2.ts";
 
 type Server = ReturnType<typeof openServer>;
 
@@ -53,6 +62,46 @@ describe("receiving (RFC 9113 §5.2, §6.9)", () => {
     expect(side.frames()).toEqual([]);
     side.machine.credit(stream(side, 1), 2);
     expect(side.frames()).toEqual(["WINDOW_UPDATE 1 +32768"]);
+  });
+
+  it("a first window of its own is opened to the usual one once something was passed on", () => {
+    const side = serverSide({ firstWindowBytes: 16_384 });
+    expect(side.frames()[0]).toBe("SETTINGS 0");
+    side.recorder.credits = false;
+    side.receive(PREFACE, frame.settings(), frame.settingsAck(), OPEN, frame.headers(3, POST, END_HEADERS));
+    side.sink.take();
+    side.receive(frame.data(1, Buffer.alloc(16_384)), frame.data(3, Buffer.alloc(8_000)));
+    // What costs no frame opens nothing yet.
+    side.machine.credit(stream(side, 3), 8_000);
+    expect(side.frames()).toEqual([]);
+    side.machine.credit(stream(side, 1), 16_384);
+    expect(side.frames()).toEqual([`WINDOW_UPDATE 1 +${16_384 + 65_535 - 16_384}`]);
+    for (let i = 0; i < 3; i++) side.receive(frame.data(1, Buffer.alloc(16_384)));
+    side.receive(frame.data(1, Buffer.alloc(65_535 - 3 * 16_384)));
+    expect(side.frames()).toEqual([]);
+    side.receive(frame.data(1, "x"), frame.data(3, Buffer.alloc(8_385)));
+    expect(side.frames().filter((line) => line.startsWith("RST_STREAM"))).toEqual([
+      `RST_STREAM 1 ${ErrorCode.flowControlError}`,
+      `RST_STREAM 3 ${ErrorCode.flowControlError}`,
+    ]);
+  });
+
+  it("a first window holds for streams that were open before it was agreed on", () => {
+    const side = serverSide({ firstWindowBytes: 16_384 });
+    side.recorder.credits = false;
+    side.receive(
+      PREFACE,
+      frame.settings(),
+      OPEN,
+      frame.data(1, Buffer.alloc(16_384)),
+      frame.data(1, Buffer.alloc(8_616)),
+    );
+    side.receive(frame.settingsAck());
+    side.sink.take();
+    // 65,535 - 25,000 of the peer's are now 16,384 - 25,000.
+    side.machine.credit(stream(side, 1), 25_000);
+    expect(side.frames()).toEqual([`WINDOW_UPDATE 1 +${25_000 + 65_535 - 16_384}`]);
+    expect(stream(side, 1).receiveWindow.available).toBe(65_535);
   });
 
   it("no more is credited than was received", () => {
