@@ -48,6 +48,8 @@ const SINGLE_BYTES = 64 * 1024;
 const LINE_MS = 2;
 // What is set aside takes memory, 64 KiB each; beyond these everybody waits after all.
 const MAX_WAITING = 128;
+// That memory is used again while somebody waits: a flood would make garbage as fast as it can send.
+const spare: Buffer[] = [];
 // What an honest client asks for comes in less; a read that is shorter is no flood, and is neither counted nor timed.
 export const LARGE_BYTES: number = 4 * 1024;
 let turn = 0;
@@ -76,6 +78,7 @@ function endTurn(): void {
   // Before those who had their turn just now and want another one.
   if (kept !== undefined) waiting = kept.concat(waiting);
   if (waiting.length > 0) awaitEndOfTurn();
+  else spare.length = 0;
 }
 
 let slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
@@ -100,6 +103,8 @@ export class SocketReader {
   #paused = true;
   /** What came although reading was paused: the rest of what TLS had decrypted. */
   #held: Buffer[] = [];
+  /** That of it for which memory was taken that is used again. */
+  #aside: Buffer | undefined;
   #ended = 0;
   #delivering = false;
   /** The turn of the last read that counted, and what it and those before it took. */
@@ -220,7 +225,8 @@ export class SocketReader {
       if (!this.mustWait || waiting.length >= MAX_WAITING)
         this.#pass(this.#lends ? SHARED.subarray(0, bytes) : copied(0, bytes));
       else {
-        this.#held.push(copied(0, bytes));
+        if (this.#lends) this.#aside = setAside(bytes);
+        this.#held.push(this.#aside ?? copied(0, bytes));
         this.#yield();
       }
     } else if (this.#lends) this.#receive(SHARED.subarray(0, bytes));
@@ -261,12 +267,22 @@ export class SocketReader {
     this.#delivering = true;
     while (!this.#paused && !this.#released && this.#held.length > 0 && !this.#yielding) {
       if ((this.#held[0] as Buffer).length >= LARGE_BYTES && this.mustWait) this.#yield();
-      else this.#pass(this.#held.shift() as Buffer);
+      else {
+        const chunk = this.#held.shift() as Buffer;
+        this.#pass(chunk);
+        if (chunk === this.#aside) this.#giveBack(chunk);
+      }
     }
     this.#delivering = false;
     if (this.#paused || this.#released || this.#yielding || this.#socket.destroyed) return;
     if (this.#ended !== 0) this.#end(this.#ended);
     else this.#start();
+  }
+
+  /** Nobody keeps anything of what was lent. */
+  #giveBack(chunk: Buffer): void {
+    this.#aside = undefined;
+    if (waiting.length > 0 && spare.length < MAX_WAITING) spare.push(Buffer.from(chunk.buffer));
   }
 
   #end(code: number): void {
@@ -291,6 +307,13 @@ export class SocketReader {
 
 // libuv's number for the peer's half-close, the same on every Unix.
 const UV_EOF = -4095;
+
+/** A copy of what was read, by somebody whose turn it is not. */
+function setAside(bytes: number): Buffer {
+  const block = spare.pop() ?? Buffer.allocUnsafeSlow(SHARED.length);
+  SHARED.copy(block, 0, 0, bytes);
+  return block.subarray(0, bytes);
+}
 
 function copied(from: number, to: number): Buffer {
   const length = to - from;
