@@ -134,3 +134,45 @@ describe.each(roads)("%s", (_name, open, more, version) => {
     }
   });
 });
+
+/*
+ * All of them at every offset are the codec's (`unit/proxy/wire/http2/malformed.test.ts`); here some of each kind, as two reads of the
+ * running proxy.
+ */
+const SPLIT = ["D05", "D10", "D20", "D22", "D27", "D33", "D41", "D43"];
+
+test.each(malformedRequests.filter(({ id }) => SPLIT.includes(id)))(
+  "$id in two segments, at every offset",
+  async (vector) => {
+    const [, open, more] = roads[1] as (typeof roads)[number];
+    const bytes = Buffer.concat(
+      requestFrames(vector, 1, (encodings[0] as (typeof encodings)[number])[1], [...vector.fields, ...more]),
+    );
+    const offsets = Array.from({ length: bytes.length - 1 }, (_, i) => i + 1);
+    seen = [];
+    finished = 0;
+    let honest = 0;
+    const worker = async () => {
+      for (let at = offsets.pop(); at !== undefined; at = offsets.pop()) {
+        const peer = await open();
+        peer.socket.setNoDelay(true);
+        await until(() => peer.frames.length >= 2, "SETTINGS were exchanged");
+        peer.write(bytes.subarray(0, at));
+        await new Promise((resolve) => setTimeout(resolve, 3));
+        peer.write(bytes.subarray(at));
+        await until(
+          () => peer.resets.has(1) || peer.goaway !== undefined || peer.ended.has(1),
+          `${vector.id} at ${at} is judged`,
+        );
+        peer.write(frame.headers(3, GET));
+        await until(() => peer.ended.has(3) || peer.closed, "the next request is answered");
+        if (peer.ended.has(3)) honest++;
+        peer.close();
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, worker));
+    if (vector.expected === "R") expect(finished).toBe(honest);
+    expect(honest).toBeGreaterThan(0);
+    for (const request of seen) expect(request.url + request.headers).not.toMatch(/smuggled|[\r\n\0]/);
+  },
+);

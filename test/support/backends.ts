@@ -143,7 +143,7 @@ http {
   upstream behind { server 127.0.0.1:${behind}; keepalive 1; }
   server {
     listen 127.0.0.1:${port};
-    location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_read_timeout 3s; }
   }
 }
 `,
