@@ -129,6 +129,7 @@ holder.listen({ host: "127.0.0.1", port: options.listen }, () => {
         connectTimeoutMs: 1_000,
         failfastMs: 3_000,
         localIps: [],
+        dialsLoopback: true,
         probeTargets: [],
       },
       defaultPolicy: "all-authenticated",

@@ -17,7 +17,7 @@ import {
   type OutboundRule,
   type Profile,
 } from "../../src/proxy/policy/index.ts";
-import { CLIENT_NAME, HopProxy, identityFrom } from "./hops.ts";
+import { CLIENT_NAME, HopProxy, type HopsOptions, identityFrom } from "./hops.ts";
 
 const SAYS_NOTHING: Profile = {
   opaque: false,
@@ -93,14 +93,13 @@ export class Balanced {
   /**
    * @param endpoints - By path; a path that is not there is one of which discovery never speaks.
    * @param trusted - Who vouches for identities, where endpoints have one.
-   * @param localIps - Addresses of the host itself.
    */
   static async start(
     policy: OutboundPolicy,
     endpoints: Readonly<Record<string, readonly Endpoint[]>>,
     rng?: Rng,
     trusted?: Authority,
-    localIps: readonly string[] = [],
+    host: Pick<HopsOptions, "localIps" | "refusesLoopback"> = {},
   ): Promise<Balanced> {
     const authority = trusted ?? (await Authority.root("root.linkerd.cluster.local"));
     const state = { policy };
@@ -118,7 +117,7 @@ export class Balanced {
       return { type: "discovery.endpoints", key: `endpoints ${target.path}`, reset: true, add, remove: [] } as const;
     };
     const proxy = new HopProxy(await identityFrom(authority, CLIENT_NAME), answer, {
-      localIps,
+      ...host,
       ...(rng === undefined ? {} : { rng }),
     });
     const port = await proxy.listenOutbound();

@@ -89,6 +89,7 @@ export class HopProxy {
   readonly #rng: Rng;
   readonly #maxInFlight: number | undefined;
   readonly #localIps: readonly string[];
+  readonly #refusesLoopback: boolean;
   readonly #limits: ConnectionLimits | undefined;
   outbound: OutboundAcceptor | undefined;
   inbound: InboundAcceptor | undefined;
@@ -102,10 +103,12 @@ export class HopProxy {
       detectTimeoutMs,
       localIps,
       maxInFlight,
+      refusesLoopback,
       rng,
-    }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "localIps" | "maxInFlight" | "rng">,
+    }: Pick<HopsOptions, "bounds" | "detectTimeoutMs" | "localIps" | "maxInFlight" | "refusesLoopback" | "rng">,
   ) {
     this.#localIps = localIps ?? [];
+    this.#refusesLoopback = refusesLoopback === true;
     this.#rng = rng ?? Math.random;
     this.#answer = answer;
     this.#limits = bounds && new ConnectionLimits(connectionTable(1), 0, bounds, 1);
@@ -181,6 +184,7 @@ export class HopProxy {
           connectTimeoutMs: 1_000,
           failfastMs: 700,
           localIps: new Set(this.#localIps),
+          dialsLoopback: !this.#refusesLoopback,
         },
         runtime: this.runtime,
         discovery: this.discovery,
@@ -253,6 +257,8 @@ export interface HopsOptions {
   readonly detectTimeoutMs?: number;
   /** Addresses of the outbound hop's own workload; default: none. */
   readonly localIps?: readonly string[];
+  /** As the agent does; tests have nothing but loopback. */
+  readonly refusesLoopback?: boolean;
   /** Requests that may wait for their response's head; default as in production. */
   readonly maxInFlight?: number;
   /** Chance of the outbound side; default: real. */

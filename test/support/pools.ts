@@ -54,6 +54,7 @@ export class PoolUnderTest {
           connectTimeoutMs: 2_000,
           failfastMs: 3_000,
           localIps: [],
+          dialsLoopback: true,
           probeTargets: [],
         },
         defaultPolicy: "all-authenticated",

@@ -1,4 +1,4 @@
-import { formatSocketAddress, parseIp } from "../core/address.ts";
+import { formatSocketAddress, isLoopback, parseIp, type SocketAddress } from "../core/address.ts";
 import type { Millis } from "../core/clock.ts";
 import type { Client } from "../policy/index.ts";
 import type { Accepted } from "../transport/listener.ts";
@@ -12,7 +12,7 @@ const IDLE_MS = 5_000;
 /** Takes every connection that the host's programs open into the mesh. */
 export class OutboundAcceptor {
   readonly #deps: OutboundDeps;
-  /** Our own listening port: a connection whose original destination it is was not intercepted, and would loop. */
+  /** Our own listening port, on loopback: a connection whose original destination it is was not intercepted, and would loop. */
   readonly #ownPort: number;
   readonly #destinations = new Map<string, Destination>();
 
@@ -24,7 +24,7 @@ export class OutboundAcceptor {
   accept(accepted: Accepted): void {
     const { socket, originalDst } = accepted;
     const ip = parseIp(accepted.client.ip);
-    if (ip === undefined || originalDst.port === this.#ownPort) {
+    if (ip === undefined || this.#isOurs(originalDst)) {
       socket.destroy();
       return;
     }
@@ -72,6 +72,11 @@ export class OutboundAcceptor {
   close(): void {
     for (const destination of this.#destinations.values()) destination.close();
     this.#destinations.clear();
+  }
+
+  #isOurs({ ip, port }: SocketAddress): boolean {
+    const parsed = port === this.#ownPort ? parseIp(ip) : undefined;
+    return parsed !== undefined && isLoopback(parsed);
   }
 
   #destination(key: string, accepted: Accepted): Destination {

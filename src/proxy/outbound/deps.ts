@@ -17,6 +17,8 @@ export interface OutboundConfig {
   readonly onMissingIdentity?: "refuse" | "plaintext" | undefined;
   /** Whether weights and zones of endpoints count in balancing; default: they do. Linkerd's balancer reads neither. */
   readonly endpointWeights?: boolean | undefined;
+  /** Whether endpoints on this host's loopback interface are dialled; default: refused, as by Linkerd. For hops on one host. */
+  readonly dialsLoopback?: boolean | undefined;
   /** Addresses of this workload: endpoints there are spoken to in clear text, by themselves. */
   readonly localIps: ReadonlySet<string>;
   /** `ip:port` of the agent's self-probe: a connection to it has proved, by arriving, that interception works. */

@@ -1,3 +1,4 @@
+import { isLoopback, parseIp } from "../core/address.ts";
 import { isDnsName, parseAuthority } from "../core/authority.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { ProxyError } from "../core/errors.ts";
@@ -47,13 +48,32 @@ export function connectTarget(deps: OutboundDeps, endpoint: Endpoint, protocol: 
 }
 
 /** Whether discovery announced an identity that we cannot check; such an endpoint is not spoken to in clear text. */
-export function isUnproven(deps: OutboundDeps, endpoint: Endpoint): boolean {
+function isUnproven(deps: OutboundDeps, endpoint: Endpoint): boolean {
   return (
     endpoint.expectsIdentity &&
     endpoint.identity === undefined &&
     deps.config.onMissingIdentity !== "plaintext" &&
     !isLocal(deps, endpoint)
   );
+}
+
+/**
+ * Why an endpoint is not dialled at all; undefined: it is.
+ * @see outbound.md §1.2: a name in the cluster must not lead to what listens for this host alone.
+ */
+export function refusalOf(deps: OutboundDeps, endpoint: Endpoint): ProxyError | undefined {
+  const { key, address } = endpoint;
+  if (isUnproven(deps, endpoint))
+    return new ProxyError("identity-missing", `endpoint ${key}: should be meshed, but its identity is unusable`);
+  return deps.config.dialsLoopback !== true && leadsToLoopback(address.ip)
+    ? new ProxyError("connect-failed", `endpoint ${key}: is on this host's loopback interface`)
+    : undefined;
+}
+
+/** The kernel takes the unspecified address for loopback, too. */
+function leadsToLoopback(text: string): boolean {
+  const ip = parseIp(text);
+  return ip !== undefined && (isLoopback(ip) || ip.words.every((word) => word === 0));
 }
 
 /**
@@ -107,31 +127,28 @@ export function endpointService(
   version: "1" | "2",
   onReadiness: () => void,
 ): EndpointService {
-  if (isUnproven(deps, endpoint)) return new Unproven(endpoint);
+  if (refusalOf(deps, endpoint) !== undefined) return new RefusedEndpoint(deps, endpoint);
   if (version === "2") return new Http2Endpoint(deps, endpoint, backend, onReadiness);
   if (endpoint.hint === "h2" && !isLocal(deps, endpoint))
     return new UpgradedEndpoint(deps, endpoint, backend, onReadiness);
   return new Http1Endpoint(deps, endpoint, backend);
 }
 
-/** Discovery announced an identity that we cannot check: refused rather than spoken to in clear text. */
-class Unproven implements EndpointService {
+/** One that is not dialled: see {@link refusalOf}. */
+class RefusedEndpoint implements EndpointService {
   readonly ready = true;
   readonly failing = false;
   readonly hasConnections = false;
+  readonly #deps: OutboundDeps;
   readonly #endpoint: Endpoint;
 
-  constructor(endpoint: Endpoint) {
+  constructor(deps: OutboundDeps, endpoint: Endpoint) {
+    this.#deps = deps;
     this.#endpoint = endpoint;
   }
 
   dispatch(x: Exchange): void {
-    x.fail(
-      new ProxyError(
-        "identity-missing",
-        `endpoint ${this.#endpoint.key}: should be meshed, but its identity is unusable`,
-      ),
-    );
+    x.fail(refusalOf(this.#deps, this.#endpoint) ?? new ProxyError("unexpected"));
   }
 
   connect(): void {}

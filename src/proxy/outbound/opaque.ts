@@ -21,7 +21,7 @@ import type { Drainable } from "../transport/connections.ts";
 import { relay } from "../transport/pump.ts";
 import type { Timed } from "../transport/timer-wheel.ts";
 import type { OutboundDeps } from "./deps.ts";
-import { connectTarget, isUnproven } from "./endpoint.ts";
+import { connectTarget, refusalOf } from "./endpoint.ts";
 import { Slices } from "./slices.ts";
 import { type Suspect, Suspicion } from "./suspicion.ts";
 
@@ -298,9 +298,10 @@ class OpaqueConnection implements Drainable {
 
   connect(endpoint: Endpoint, backend: Backend, measured: (error: ProxyError | undefined) => void): void {
     const { mesh, meters, config, runtime, tune } = this.#deps;
-    if (isUnproven(this.#deps, endpoint)) {
+    const refusal = refusalOf(this.#deps, endpoint);
+    if (refusal !== undefined) {
       measured(undefined);
-      return this.refuse(`endpoint ${endpoint.key} should be meshed, but its identity is unusable`, "identity-missing");
+      return this.refuse(refusal.message, refusal.reason);
     }
     this.#giveUp = connect(
       connectTarget(this.#deps, endpoint, undefined),

@@ -197,6 +197,50 @@ describe("a target that is none", () => {
   });
 });
 
+describe("an endpoint on loopback", () => {
+  test.each(["127.0.0.1", "0.0.0.0"])(
+    "is refused: %s in a Service does not lead to what listens for this host alone",
+    async (ip) => {
+      const { endpoint, heard } = await listener();
+      const named = plainEndpoint({ ip, port: endpoint.address.port });
+      const endpoints = { "a:80": [named] };
+      const policy = routeTo(onlyBackend(backendOf("a:80")));
+      const host = { refusesLoopback: true };
+      const { port } = await balanced(policy, endpoints, Math.random, undefined, host);
+      const answer = await ask(port);
+      expect([answer.status, answer.headers["l5d-proxy-error"]]).toEqual([
+        502,
+        `endpoint ${named.key}: is on this host's loopback interface`,
+      ]);
+      const route = { ref: policy.ref, snis: [], filters: [], distribution: onlyBackend(backendOf("a:80")) };
+      const opaque: OutboundPolicy = { ...policy, kind: "opaque", opaque: route as never };
+      const bytes = await balanced(opaque, endpoints, Math.random, undefined, host);
+      expect(await say(bytes.port, "bytes")).toBe("");
+      expect(heard).toEqual([]);
+    },
+  );
+});
+
+describe("a connection to the proxy's own port", () => {
+  test("is not taken, but one to a Service with a port of that number is", async () => {
+    const app = new App((_req, res) => res.end("ok"));
+    open.push(app);
+    const site = await balanced(routeTo(onlyBackend(backendOf("a:80"))), { "a:80": [await app.listen()] });
+    const asked = async (ip: string) => {
+      const front = createTcp({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
+        socket.on("error", () => {});
+        site.proxy.outbound?.accept({ socket, client: { ip: "10.0.0.9", port: 1 }, originalDst: { ip, port: 4140 } });
+      });
+      open.push(front);
+      const { address } = await endpointOf(front);
+      return say(address.port, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    };
+    expect(await asked("127.0.0.1")).toBe("");
+    expect(await asked("::1")).toBe("");
+    expect(await asked("10.96.0.7")).toMatch(/^HTTP\/1\.1 200 /);
+  });
+});
+
 describe("an endpoint that is this very host", () => {
   test("is spoken to in clear text, as itself and on its own port, whatever discovery says of it", async () => {
     const { endpoint, heard } = await listener();
@@ -212,7 +256,7 @@ describe("an endpoint that is this very host", () => {
     };
     const endpoints = { "a:80": [meshed] };
     const policy = routeTo(onlyBackend(backendOf("a:80")));
-    const { port } = await balanced(policy, endpoints, Math.random, undefined, [ip]);
+    const { port } = await balanced(policy, endpoints, Math.random, undefined, { localIps: [ip] });
     expect(await ask(port, { path: "/mine", headers: { host: "a.shop" } })).toMatchObject({ status: 200, body: "ok" });
     expect(heard[0]).toMatch(/^GET \/mine HTTP\/1\.1\r\nhost: a\.shop\r\n/i);
     expect(heard[0]).not.toContain("l5d-");
@@ -222,7 +266,7 @@ describe("an endpoint that is this very host", () => {
       endpoints,
       Math.random,
       undefined,
-      [ip],
+      { localIps: [ip] },
     );
     expect(await say(bytes.port, "just bytes")).toContain("HTTP/1.1 200 OK");
     expect(heard[1]).toBe("just bytes");

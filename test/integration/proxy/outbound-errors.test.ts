@@ -223,9 +223,9 @@ describe("a peer's proxy that lost its application", () => {
     // Spoken to in clear text because it is this host itself: what counts is that it is somebody known.
     const identity = { kind: "dns", id: "web.shop", serverName: "web.shop" } as const;
     const endpoint: Endpoint = { ...(await unmeshed(app)), identity, expectsIdentity: true };
-    const balanced = await Balanced.start(forwardPolicy("endpoint", endpoint), {}, Math.random, undefined, [
-      endpoint.address.ip,
-    ]);
+    const balanced = await Balanced.start(forwardPolicy("endpoint", endpoint), {}, Math.random, undefined, {
+      localIps: [endpoint.address.ip],
+    });
     open.push(balanced);
     const [first = "", ...more] = await twice(balanced.port);
     expect(more).toEqual([]);
