@@ -66,12 +66,13 @@ export class EndpointsEntry extends HubEntry {
     const stored = this.deps.cache.load(this.key, isEndpoints);
     if (stored !== undefined) {
       this.#table = new EndpointTable(stored.value);
-      this.publish("stored", stored.confirmedAtMs, this.snapshot());
+      this.offer(stored.confirmedAtMs);
     }
     this.#watch.start();
   }
 
   override stop(): void {
+    this.withdraw();
     this.#forgetParts();
     this.#watch.stop();
   }
@@ -99,7 +100,7 @@ export class EndpointsEntry extends HubEntry {
     return this.#table.endpoints;
   }
 
-  protected override connected(): boolean {
+  override connected(): boolean {
     return this.#watch.state === "live";
   }
 

@@ -30,8 +30,13 @@ export interface EntryDeps {
   /** How old an answer may become without a word from the control plane. */
   readonly maxStaleMs: number;
   readonly cache: AnswerCache;
+  /** Whether the control plane is being heard at this moment, on any watch. */
+  readonly heard: () => boolean;
   readonly log: Logger;
 }
+
+// An answer of a healthy control plane takes some ten; this is for one that has just gone without a word.
+const STORED_AFTER_MS = 300;
 
 /** What `status` and `explain` show of one watch. */
 export interface EntryStatus {
@@ -67,6 +72,7 @@ export abstract class HubEntry {
   #why = "";
   /** Unix milliseconds: ages must survive a restart. */
   #confirmedAtMs: number | undefined;
+  #withdraw: (() => void) | undefined;
 
   constructor(target: DiscoveryTarget, deps: EntryDeps) {
     this.target = target;
@@ -78,7 +84,7 @@ export abstract class HubEntry {
   abstract stop(): void;
   abstract retryNow(): void;
   /** Whether every stream of this entry is open and has said something, or has been refused for good. */
-  protected abstract connected(): boolean;
+  abstract connected(): boolean;
   /** The present value as messages to a worker that has none yet. */
   protected abstract snapshot(): readonly DiscoveryMessage[];
   /** What a worker is told that asks before there is an answer. */
@@ -140,6 +146,24 @@ export abstract class HubEntry {
     if (source === "live") this.#why = "";
     this.#state = "ready";
     for (const send of this.#workers) for (const message of messages) send(message);
+  }
+
+  /**
+   * The present value is what the control plane said earlier: used at once while nobody hears it, else only if it does
+   * not answer soon. An address that was right hours ago may be somebody else's by now.
+   */
+  protected offer(confirmedAtMs: number): void {
+    const use = () => this.publish("stored", confirmedAtMs, this.snapshot());
+    if (this.#state !== "pending" || !this.deps.heard()) return use();
+    this.#withdraw?.();
+    this.#withdraw = this.deps.timers.after(STORED_AFTER_MS, () => {
+      if (this.#state === "pending") use();
+    });
+  }
+
+  /** For a `stop` after {@link offer}. */
+  protected withdraw(): void {
+    this.#withdraw?.();
   }
 
   /** The control plane said the same as before. */

@@ -9,7 +9,7 @@ import { OutboundEntry } from "./outbound-entry.ts";
 import { Paced } from "./paced.ts";
 import { DEFAULT_WATCH_LIMITS, type WatchLimits } from "./watch.ts";
 
-export interface HubDeps extends Omit<EntryDeps, "cache" | "limits" | "timeoutMs" | "maxStaleMs"> {
+export interface HubDeps extends Omit<EntryDeps, "cache" | "heard" | "limits" | "timeoutMs" | "maxStaleMs"> {
   readonly store: AnswerStore;
   /** Default: {@link DEFAULT_WATCH_LIMITS}; `undefined` given explicitly: none. */
   readonly limits?: WatchLimits | undefined;
@@ -49,6 +49,7 @@ export class Hub {
       timeoutMs: deps.timeoutMs ?? 10_000,
       maxStaleMs,
       cache: new AnswerCache(deps.store, deps.clock, deps.timers, maxStaleMs),
+      heard: () => [...this.#entries.values()].some((entry) => entry.connected()),
     };
     this.#expireLater();
   }

@@ -53,7 +53,7 @@ export class InboundEntry extends HubEntry {
     this.#watch.retryNow();
   }
 
-  protected override connected(): boolean {
+  override connected(): boolean {
     return this.#watch.state === "live";
   }
 

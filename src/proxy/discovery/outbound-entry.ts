@@ -95,6 +95,7 @@ export class OutboundEntry extends HubEntry {
   }
 
   override stop(): void {
+    this.withdraw();
     this.#callOff?.();
     this.#hurry?.();
     this.#policyWatch.stop();
@@ -124,7 +125,7 @@ export class OutboundEntry extends HubEntry {
     return this.#current;
   }
 
-  protected override connected(): boolean {
+  override connected(): boolean {
     return heard(this.#policyWatch) && (this.#profileWatch === undefined || heard(this.#profileWatch));
   }
 
@@ -203,7 +204,7 @@ export class OutboundEntry extends HubEntry {
     const changed = !sameAnswer(current, this.#current);
     if (changed) this.#doubt.justified();
     this.#current = current;
-    if (!this.#livePolicy) this.publish("stored", this.#storedAtMs, this.snapshot());
+    if (!this.#livePolicy) this.offer(this.#storedAtMs);
     else if (changed || this.state !== "ready") this.publish("live", this.deps.clock.wallMs(), this.snapshot());
     else this.confirm();
     return changed;
@@ -220,7 +221,7 @@ export class OutboundEntry extends HubEntry {
 
   /** Nothing was stored, and the control plane did not answer both questions in time. */
   #timedOut(): void {
-    if (this.#goAhead()) return;
+    if (this.state !== "pending" || this.#goAhead()) return;
     this.fail("unreachable", `no answer from the control plane within ${this.deps.timeoutMs} ms`);
   }
 }

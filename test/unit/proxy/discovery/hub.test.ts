@@ -576,6 +576,22 @@ describe("hub without control plane", () => {
     expect(client.outbound("10.0.0.2", 80).state).toBe("pending");
   });
 
+  it("keeps what was stored back while the control plane is heard, unless that says nothing", () => {
+    const world = make(past());
+    world.hub.keepInbound([443]);
+    send.server(world.grpc.last("WatchPort"));
+    const { client } = worker(world);
+    const target = client.outbound("10.0.0.1", 80);
+    const endpoints = client.endpoints("a.b:80");
+    expect([target.state, endpoints.state]).toEqual(["pending", "pending"]);
+    send.update(world.grpc.last("Get"), add(podAddr("10.0.0.3")));
+    expect([...endpoints.current.keys()]).toEqual(["10.0.0.3:8080"]);
+    world.time.advance(300);
+    expect(target.current?.policy.ref.name).toBe("web");
+    world.time.advance(20_000);
+    expect(target.state).toBe("ready");
+  });
+
   it("lets first answers outrank stored ones at once", () => {
     const world = make(past());
     const { client } = worker(world);
