@@ -33,8 +33,8 @@ import { type Figures, median, type Results, writeTable } from "./results.ts";
 
 const SECONDS = Number(process.env["BENCH_SECONDS"] ?? 5);
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
-// A proxy runs for weeks. V8 has compiled what is hot after some five seconds; before, a request costs it up to three times as much.
-const WARM_UP_SECONDS = 6;
+// A proxy runs for weeks. V8 has compiled what is hot after some 150,000 requests; before, one costs up to twice as much.
+const WARM_UP_SECONDS = 12;
 const IDENTITY = "bench.mesh.serviceaccount.identity.linkerd.cluster.local";
 const ROOT = join(import.meta.dirname, "../..");
 const BOTH = ["ours", "haproxy"] as const;
