@@ -39,10 +39,11 @@ export function privilege(machine: () => MeshedMachine): void {
       };
       walk();
       vm().run("systemctl", "stop", "mesh-agent.service");
+      // By renaming: a connection to its sockets may start the service at any moment.
       vm().run(
         "sh",
         "-c",
-        "cp -a /var/lib/mesh-agent /root/backup && rm -rf /var/lib/mesh-agent && cp -a /root/backup /var/lib/mesh-agent && rm -rf /root/backup",
+        "cd /var/lib && cp -a mesh-agent backup && mv mesh-agent old && mv backup mesh-agent && rm -rf old",
       );
       vm().run("systemctl", "start", "mesh-agent.service");
       await ready();
