@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Lent } from "../core/machine.ts";
+import { Slab } from "../core/slab.ts";
 import { lacksCloseNotify } from "./close-notify.ts";
 import { type StreamBinding, streamBinding } from "./stream-binding.ts";
 
@@ -81,8 +82,7 @@ function endTurn(): void {
   else spare.length = 0;
 }
 
-let slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
-let slabUsed = 0;
+const slab = new Slab(SLAB_BYTES, SMALL_BYTES);
 
 /**
  * Reads a socket as `net.connect` does with its option `onread`, which sockets that were accepted and TLS sockets lack:
@@ -316,18 +316,5 @@ function setAside(bytes: number): Buffer {
 }
 
 function copied(from: number, to: number): Buffer {
-  const length = to - from;
-  if (length > SMALL_BYTES) {
-    const own = Buffer.allocUnsafeSlow(length);
-    SHARED.copy(own, 0, from, to);
-    return own;
-  }
-  if (slabUsed + length > SLAB_BYTES) {
-    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    slabUsed = 0;
-  }
-  const at = slabUsed;
-  slabUsed += length;
-  SHARED.copy(slab, at, from, to);
-  return slab.subarray(at, slabUsed);
+  return slab.copy(SHARED, from, to);
 }

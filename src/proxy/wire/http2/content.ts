@@ -1,3 +1,4 @@
+import { Slab } from "../../core/slab.ts";
 import type { Http2Handler } from "./handler.ts";
 import type { Http2Stream } from "./stream.ts";
 
@@ -7,8 +8,8 @@ const SMALL_BYTES = 1024;
 const BLOCK_BYTES = 4096;
 const SLAB_BYTES = 16 * 1024;
 
-let slab: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
-let used = 0;
+const slab = new Slab(SLAB_BYTES, SMALL_BYTES - 1);
+const NOTHING = Buffer.alloc(0);
 
 /**
  * Content on its way from a chunk, which is only lent, to the driver, who may keep what he gets: each piece is copied once, so
@@ -45,7 +46,7 @@ export class ContentIntake {
       if (stream.closed) return;
     }
     stream.contentRead = this.#read;
-    this.#handler.onData(stream, copied(chunk, start, end), endStream);
+    this.#handler.onData(stream, start === end ? NOTHING : slab.copy(chunk, start, end), endStream);
   }
 
   /** Hands on what a stream has gathered: before anything else is said of the stream. */
@@ -80,23 +81,3 @@ export class ContentIntake {
       this.#handler.onData(stream, block.subarray(0, stream.gatheredBytes), endStream);
   }
 }
-
-function copied(chunk: Buffer, start: number, end: number): Buffer {
-  const length = end - start;
-  if (length === 0) return NOTHING;
-  if (length >= SMALL_BYTES) {
-    const own = Buffer.allocUnsafeSlow(length);
-    chunk.copy(own, 0, start, end);
-    return own;
-  }
-  if (used + length > SLAB_BYTES) {
-    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    used = 0;
-  }
-  const from = used;
-  used += length;
-  chunk.copy(slab, from, start, end);
-  return slab.subarray(from, used);
-}
-
-const NOTHING = Buffer.alloc(0);
