@@ -17,12 +17,16 @@ export function countControls(bytes: Buffer, from: number, to: number): number {
     while ((length & 3) !== 0) block[length++] = SPACE;
     const end = length >> 2;
     for (let i = 0; i < end; i++) {
-      const word = words[i] as number;
-      const low = word & 0x7f7f7f7f;
-      // Per byte the top bit says: its low seven bits reach 0x20; they are 0x7f. No sum carries into its neighbour.
-      const controls = (~((low + 0x60606060) | word) | ((low + 0x01010101) & ~word)) & 0x80808080;
+      const controls = controlsIn(words[i] as number);
       if (controls !== 0) count += Math.imul(controls >>> 7, 0x01010101) >>> 24;
     }
   }
   return count;
+}
+
+/** The top bit of every byte of a word that is a control character. */
+export function controlsIn(word: number): number {
+  const low = word & 0x7f7f7f7f;
+  // Per byte the top bit says: its low seven bits reach 0x20; they are 0x7f. No sum carries into its neighbour.
+  return (~((low + 0x60606060) | word) | ((low + 0x01010101) & ~word)) & 0x80808080;
 }

@@ -1,10 +1,12 @@
 import { H, HeaderList, type HeaderName, headerName } from "../../core/header.ts";
 import type { RequestHead, ResponseHead } from "../../core/http.ts";
 import type { Lent } from "../../core/machine.ts";
+import { controlsIn } from "./controls.ts";
 import type { Framing } from "./framing.ts";
 import { isHost } from "./head.ts";
 import { latin1Slice } from "./latin1.ts";
 import type { Http1Limits } from "./limits.ts";
+import { isLasting, NAME_SLOTS, nameSlot } from "./name.ts";
 
 /*
  * Most heads are made of lines that came before: the same fields in the same order, most with the same values. Comparing
@@ -41,7 +43,6 @@ const MAX_LINE_BYTES = 256;
 // One text holds all values of a head that are new; what is cut out of it keeps it.
 const TEXT_BYTES = 2048;
 
-const NAME_SLOTS = 512;
 const TARGET_SLOTS = 64;
 // Of what differs from what is remembered every eighth is remembered instead.
 const EVERY = 7;
@@ -283,14 +284,13 @@ function find(bytes: Buffer, at: number, end: number): FieldLine | undefined {
   }
   const length = colon - at;
   if (colon >= end || bytes[colon] !== COLON || length === 0 || length > MAX_NAME_BYTES) return undefined;
-  const hash =
-    length * 37 + (bytes[at] as number) * 5 + (bytes[colon - 1] as number) * 11 + (bytes[at + (length >> 1)] as number);
-  const slot = hash & (NAME_SLOTS - 1);
+  const middle = bytes[at + (length >> 1)] as number;
+  const slot = nameSlot(length, bytes[at] as number, middle, bytes[colon - 1] as number);
   const seen = fieldLines[slot];
   if (seen !== undefined && seen.prefix === length + 2 && isNamed(bytes, at, 0, seen)) return seen;
   const name = headerName(latin1Slice(bytes, at, colon));
-  // Only what `headerName` itself remembers; and what is dropped is not for here.
-  if (name === undefined || name.isLookalike || headerName(name.spelled) !== name) return undefined;
+  // What is dropped is not for here.
+  if (name === undefined || name.isLookalike || !isLasting(name)) return undefined;
   const line = new FieldLine(name);
   fieldLines[slot] = line;
   return line;
@@ -316,12 +316,7 @@ function textEnd(lent: Lent, from: number): number {
   const { bytes, view } = lent;
   const last = view.byteLength - 4;
   let at = from;
-  for (; at <= last; at += 4) {
-    const four = view.getInt32(at, true);
-    const low = four & 0x7f7f7f7f;
-    // As in `controls.ts`.
-    if (((~((low + 0x60606060) | four) | ((low + 0x01010101) & ~four)) & 0x80808080) !== 0) break;
-  }
+  while (at <= last && controlsIn(view.getInt32(at, true)) === 0) at += 4;
   let byte = bytes[at];
   while (byte !== undefined && (byte >= SPACE ? byte !== DEL : byte === TAB)) byte = bytes[++at];
   return at;
