@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import type { IdentitySource } from "../../proxy/core/identity.ts";
 import type { Logger } from "../../proxy/core/log.ts";
+import { descriptorOf } from "../../proxy/transport/index.ts";
 import { peerCredentials } from "../posix.ts";
 import { WorkloadApiServer } from "./server.ts";
 
@@ -100,9 +101,8 @@ function listen(server: Server, folder: string): Promise<void> {
 }
 
 function uidOf(socket: Socket): number | undefined {
-  // Node has no other name for it; undefined once the socket is closed.
-  const { fd } = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle ?? {};
-  return fd === undefined || fd < 0 ? undefined : peerCredentials(fd).uid;
+  const fd = descriptorOf(socket);
+  return fd === undefined ? undefined : peerCredentials(fd).uid;
 }
 
 /** Names are looked up at every connection: a user may be made after the agent was started. */

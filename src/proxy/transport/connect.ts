@@ -132,7 +132,8 @@ export function connect(target: ConnectTarget, options: ConnectOptions, waiter: 
   };
 }
 
-function descriptorOf(socket: Socket): number | undefined {
+/** The descriptor of a socket that is open; Node has no other name for it. */
+export function descriptorOf(socket: Socket): number | undefined {
   const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;
   return fd === undefined || fd < 0 ? undefined : fd;
 }
