@@ -71,7 +71,12 @@ export async function runAgent(config: Config): Promise<void> {
   const log = createLogger(config["log.level"]);
   const agent = new Agent(config, log, startedAt);
   agent.guard();
-  await agent.start();
+  try {
+    await agent.start();
+  } catch (error) {
+    // What fails because it is told to stop is no failure: the stop ends the process.
+    if (!agent.stopping) throw error;
+  }
 }
 
 class Agent {
@@ -227,6 +232,10 @@ class Agent {
     this.#validity.look();
     await this.#serveSpiffe(identity);
     if (!this.#awaitsApproval) this.#manager.watchdog(() => this.#alive());
+  }
+
+  get stopping(): boolean {
+    return this.#stopping !== undefined;
   }
 
   #alive(): boolean {
