@@ -10,6 +10,8 @@ import type { Format } from "./output.ts";
 import { Steps } from "./steps.ts";
 import { PATHS, SERVICE, SOCKETS } from "./units.ts";
 
+const STOP_ATTEMPTS = 3;
+
 /**
  * Undoes `up` in reverse: no new connections are captured, the cluster lets go of the host, what is open finishes, the
  * units stop, names and rules go. Rules and units need root and systemd; without them only the agent leaves.
@@ -53,13 +55,15 @@ async function leaveMesh(socket: string, goOn: boolean): Promise<string> {
   }
 }
 
-function stopUnits(): void {
+/** @param attempt - A connection that comes while the agent starts makes systemd start it, and cancel the stop. */
+function stopUnits(attempt = 1): void {
   try {
     execFileSync("systemctl", ["disable", "--now", ...PATHS, ...SOCKETS, SERVICE], {
       stdio: ["ignore", "ignore", "pipe"],
       timeout: 150_000,
     });
   } catch (error) {
+    if (attempt < STOP_ATTEMPTS) return stopUnits(attempt + 1);
     const said = String((error as { stderr?: Buffer }).stderr ?? "").trim();
     throw new CommandError(
       EXIT.failure,
