@@ -209,8 +209,12 @@ export class Container {
       if (yes()) return;
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
-    const journal = this.exec("journalctl", "-n", "40", "--no-pager", "-o", "cat").stdout;
-    throw new Error(`not in ${timeoutMs} ms: ${what}\n${journal}`);
+    throw new Error(`not in ${timeoutMs} ms: ${what}\n${this.recent()}`);
+  }
+
+  /** The last words of its journal. */
+  recent(): string {
+    return this.exec("journalctl", "-n", "40", "--no-pager", "-o", "cat").stdout;
   }
 
   /** Ends everything in it and takes the overlay away. Harmless when repeated. */

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, afterEach, beforeAll } from "vitest";
 import { deb as builtDeb } from "./built.ts";
 import { confirmation } from "./host/confirm.ts";
 import { faults } from "./host/faults.ts";
@@ -26,6 +26,8 @@ beforeAll(async () => {
 afterAll(async () => {
   await machine?.stop();
 }, 60_000);
+
+afterEach(() => machine?.endLoads());
 
 const booted = () => {
   if (machine === undefined) throw new Error("the machine did not boot");

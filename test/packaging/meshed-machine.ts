@@ -19,6 +19,7 @@ export class MeshedMachine {
   readonly lab: Lab;
   readonly host: Host;
   readonly vm: Container;
+  readonly #loads = new Set<Load>();
 
   private constructor(name: string, lab: Lab, host: Host, vm: Container) {
     this.name = name;
@@ -140,8 +141,15 @@ export class MeshedMachine {
       stdio: ["pipe", "pipe", "inherit"],
     });
     const load = new Load(child);
+    this.#loads.add(load);
     await load.started;
     return load;
+  }
+
+  /** What a test that failed has left running would be the next one's load. */
+  endLoads(): void {
+    for (const load of this.#loads) load.kill();
+    this.#loads.clear();
   }
 
   /** The lab's network namespace stays over it, so what only a kernel remembers is taken out of that. */
@@ -182,6 +190,12 @@ export class Load {
   end(): Promise<LoadReport> {
     this.#child.stdin?.end();
     return this.#report;
+  }
+
+  /** Harmless once it has ended. */
+  kill(): void {
+    this.#report.catch(() => {});
+    this.#child.kill("SIGKILL");
   }
 }
 
