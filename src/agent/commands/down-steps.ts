@@ -10,6 +10,7 @@ import type { Format } from "./output.ts";
 import { Steps } from "./steps.ts";
 import { PATHS, SERVICE, SOCKETS } from "./units.ts";
 
+// A connection that comes while the agent starts makes systemd start it again, and cancel the stop.
 const STOP_ATTEMPTS = 3;
 
 /**
@@ -55,7 +56,6 @@ async function leaveMesh(socket: string, goOn: boolean): Promise<string> {
   }
 }
 
-/** @param attempt - A connection that comes while the agent starts makes systemd start it, and cancel the stop. */
 function stopUnits(attempt = 1): void {
   try {
     execFileSync("systemctl", ["disable", "--now", ...PATHS, ...SOCKETS, SERVICE], {
@@ -63,8 +63,8 @@ function stopUnits(attempt = 1): void {
       timeout: 150_000,
     });
   } catch (error) {
-    if (attempt < STOP_ATTEMPTS) return stopUnits(attempt + 1);
     const said = String((error as { stderr?: Buffer }).stderr ?? "").trim();
+    if (said.includes("canceled") && attempt < STOP_ATTEMPTS) return stopUnits(attempt + 1);
     throw new CommandError(
       EXIT.failure,
       `the units did not stop: ${said.split("\n").at(-1) ?? ""}`,
